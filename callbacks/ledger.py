@@ -1,0 +1,32 @@
+"""Writes every fixture's observations to the ledger before the next fixture begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from vorn.evaluation import Evaluation
+
+
+class WriteLedger(Callback):
+    """What this returns from is on disk: `kill -9` loses at most the fixture in flight."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        """`evaluation`: to whose ledger this process writes; closed when the run ends, however it ends."""
+        self._writer = evaluation.writer
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        """Append the fixture's observations as one block."""
+        self._writer.append(outputs)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Lightning calls no teardown after an exception."""
+        self._writer.close()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the segment."""
+        self._writer.close()

@@ -1,0 +1,103 @@
+"""What loggers are told: rows of fixtures as the run goes, cells and pairs at its end. Their failures stop nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from vorn.evaluation import Evaluation
+from vorn.records import Observation
+from vorn.report import CellRow, PairRow, Report
+
+
+class FixtureTable(Callback):
+    """Sends observations to W&B, as the table `fixtures`, every few fixtures."""
+
+    def __init__(self, evaluation: Evaluation, flush_every: int) -> None:
+        """`flush_every`: fixtures per upload; each upload makes one version of an artifact."""
+        self._columns = [field.name for field in fields(Observation)]
+        self._flush_every = flush_every
+        self._rows: list[list[Any]] = []
+        self._tables: dict[int, Any] = {}  # by logger: an incremental table must stay the same object
+        self._fixtures = 0
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
+        """Collect the fixture's rows."""
+        self._rows += [[_cell_value(value) for value in asdict(seen).values()] for seen in outputs]
+        self._fixtures += 1
+        if self._fixtures % self._flush_every == 0:
+            self._flush(trainer)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send what is left."""
+        self._flush(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Send what is there: an interrupted run has measured it."""
+        self._flush(trainer)
+
+    def _flush(self, trainer: Trainer) -> None:
+        rows, self._rows = self._rows, []
+        for number, logger in enumerate(trainer.loggers):
+            if rows and isinstance(logger, WandbLogger):
+                _guarded(lambda number=number, logger=logger: self._send(number, logger, rows))  # type: ignore[misc]
+
+    def _send(self, number: int, logger: WandbLogger, rows: list[list[Any]]) -> None:
+        import wandb
+
+        if number not in self._tables:
+            self._tables[number] = wandb.Table(columns=self._columns, log_mode="INCREMENTAL")
+        for row in rows:
+            self._tables[number].add_data(*row)
+        logger.experiment.log({"fixtures": self._tables[number]})
+
+
+def publish(report: Report, logger: Logger) -> None:
+    """Give the report to a logger: hit rates as metrics; for W&B also tables of cells and pairs, and its summary."""
+    _guarded(lambda: _publish(report, logger))
+
+
+def _publish(report: Report, logger: Logger) -> None:
+    rates = {f"hit_rate/{cell.cell}": cell.hit_rate for cell in report.cells if cell.hit_rate is not None}
+    if not isinstance(logger, WandbLogger):
+        logger.log_metrics(rates, step=0)
+        logger.save()
+        return
+    import wandb
+
+    real = sum(pair.is_real for pair in report.pairs)
+    logger.experiment.log(
+        {
+            "cells": wandb.Table(columns=_names(CellRow), data=_rows(report.cells)),
+            "pairs": wandb.Table(columns=_names(PairRow), data=_rows(report.pairs)),
+        }
+    )
+    logger.experiment.summary.update({**rates, "pairs": len(report.pairs), "real_differences": real})
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _rows(records: Iterable[CellRow | PairRow]) -> list[list[Any]]:
+    return [[_cell_value(value) for value in asdict(record).values()] for record in records]
+
+
+def _cell_value(value: Any) -> Any:
+    return "\n".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _guarded(send: Callable[[], None]) -> None:
+    """`send()`; a failure is reported and stops nothing, because the ledger has everything."""
+    try:
+        send()
+    except Exception as error:
+        print(f"warning: the logger failed ({type(error).__name__}: {error}); the ledger is complete", file=sys.stderr)

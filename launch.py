@@ -1,0 +1,36 @@
+"""The command line: `python launch.py --help`. Compares eviction policies on one model and task, cell by cell."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from vorn.cli import run_job, supervise
+from vorn.panel import plan_panel
+
+
+def evaluate(cfg: DictConfig) -> int:
+    """Exit status of one panel. What the configuration can tell is refused before torch is imported."""
+    plan = plan_panel(cfg)
+    from vorn import run
+
+    return run.evaluate(cfg, plan, Path(HydraConfig.get().runtime.output_dir))
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def launch(cfg: DictConfig) -> None:
+    """One Hydra job."""
+    run_job(lambda: evaluate(cfg))
+
+
+def main() -> None:
+    """Entry point of `python launch.py` and `vorn-launch`."""
+    sys.exit(supervise(launch))
+
+
+if __name__ == "__main__":
+    main()

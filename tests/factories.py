@@ -1,0 +1,67 @@
+"""Records with every field filled, for the tests of ledgers and reports."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from vorn.records import Manifest, Observation
+
+
+def make_observation(**changes: Any) -> Observation:
+    """An observation of policy "tova" at 64 tokens; `changes` are fields, the label and ids follow from them."""
+    names = {"policy": "tova", "params": "", "unit": "token", "guards": "matched", "budget": "64"}
+    names |= {name: changes.pop(name) for name in list(changes) if name in names}
+    if names["policy"] == "full":
+        names |= {"unit": "", "guards": "", "budget": ""}
+    policy = names["policy"] + (f"({names['params']})" if names["params"] else "")
+    cell = "full" if policy == "full" else f"{policy}/{names['unit']}/{names['budget']}"
+    fields: dict[str, Any] = (
+        {
+            "cell": cell,
+            "evaluation_id": "e0",
+            "fixture_id": "f0",
+            "model": "pocket",
+            "task": "niah",
+            "contract": "prefill_once",
+            "budget_tokens": int(names["budget"].rstrip("%") or 1000),
+            "grade": "ruler_all@1",
+            "outcome": 1.0,
+            "completion": " 123",
+            "answer_graded": "123",
+            "answers": ("123",),
+            "prompt_tokens": 1000,
+            "kept_tokens": 64.0,
+            "evidence_tokens": 8,
+            "evidence_kept": 0.5,
+            "panel_prefill_s": 0.1,
+            "prune_s": 0.01,
+            "panel_decode_s": 0.2,
+            "batch_rows": 4,
+            "kv_bytes": 4096,
+            "peak_bytes": None,
+        }
+        | names
+        | changes
+    )
+    fields.setdefault("fingerprint", f"print of {fields['fixture_id']}")
+    identity = "|".join(str(fields[name]) for name in ("evaluation_id", "cell", "guards", "contract"))
+    fields.setdefault("cell_id", hashlib.sha256(identity.encode()).hexdigest()[:16])
+    return Observation(**fields)
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    """A manifest of evaluation "e0"."""
+    fields: dict[str, Any] = {
+        "evaluation_id": "e0",
+        "created": "2031-01-01T00:00:00+00:00",
+        "host": "a host",
+        "pid": 7,
+        "rank": 0,
+        "config": {"seed": 11},
+        "versions": {"python": "3.11.9", "torch": "2.9"},
+        "dtype": "float32",
+        "device": "cpu",
+        "git_revision": "abc",
+    }
+    return Manifest(**fields | changes)

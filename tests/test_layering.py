@@ -1,0 +1,210 @@
+"""Importing goes one way only: the edges below are the design; the imports are read from the syntax trees.
+
+Imports inside functions are late on purpose (launch.py meets torch only after the configuration was judged) and are
+not edges; what a module really loads is tested in a process.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from composing import ROOT
+
+PACKAGES = ("vorn", "callbacks", "tasks", "launch", "conf")
+
+# Module or package -> what it may import of this project. The longest entry that fits a module counts for it, and for
+# a package itself imports within it are free.
+EDGES: dict[str, set[str]] = {
+    "vorn": set(),
+    "vorn.records": set(),
+    "vorn.jsonl": {"vorn.records"},
+    "vorn.grading": {"vorn.records"},
+    "vorn.ledger": {"vorn.records", "vorn.jsonl"},
+    "vorn.stats": {"vorn.records"},
+    "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
+    "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
+    "vorn.choices": {"vorn.records"},
+    "vorn.fuse": {"vorn.records", "vorn.choices"},
+    "vorn.settings": {"vorn.records", "vorn.choices"},
+    "vorn.cells": {"vorn.records", "vorn.kv.units", "vorn.settings"},
+    "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells"},
+    "vorn.panel": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},
+    "vorn.cli": {"vorn.records", "vorn.fuse"},
+    "vorn.kv": set(),
+    "vorn.kv.units": {"vorn.records"},
+    "vorn.kv.signals": {"vorn.records"},
+    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals"},
+    "vorn.kv.retention": {"vorn.records", "vorn.kv.units"},
+    "vorn.kv.policy": {"vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.retention"},
+    "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
+    "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
+    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache"},
+    "vorn.kv.ragged": {"vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention"},
+    "vorn.kv.decode": {
+        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.ragged", "vorn.kv.retention",
+    },
+    "vorn.models": {"vorn.records"},
+    "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},
+    "vorn.data": {"vorn.records", "vorn.ledger", "vorn.cells", "vorn.panel", "vorn.models", "vorn.kv.units", "tasks"},
+    "vorn.evaluation": {"vorn.records", "vorn.ledger", "vorn.report", "vorn.cells", "vorn.panel"},
+    "vorn.module": {
+        "vorn.records", "vorn.grading", "vorn.cells", "vorn.panel", "vorn.models", "vorn.data", "vorn.kv",
+    },
+    "vorn.bench": {"vorn.records", "vorn.kv"},
+    "callbacks": {
+        "vorn.records", "vorn.ledger", "vorn.report", "vorn.evaluation", "vorn.cells", "vorn.panel", "vorn.data",
+        "vorn.module", "vorn.kv",
+    },
+    "vorn.run": {"vorn", "callbacks", "tasks"},
+    "launch": {"vorn.cli", "vorn.panel"},
+    "conf": set(),
+}  # fmt: skip
+
+HEAVY = {"torch", "transformers", "lightning", "wandb", "torchmetrics", "tokenizers", "safetensors"}
+CONFIGURATION = {"hydra", "omegaconf"}
+
+# Module or package -> third-party packages that it must not import when it is imported.
+FORBIDDEN: dict[str, set[str]] = {
+    **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
+    **{f"vorn.{name}": HEAVY | CONFIGURATION for name in ("records", "jsonl", "grading", "ledger", "stats", "report")},
+    **{
+        f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
+    },
+    "launch": HEAVY,
+    "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
+    **{
+        f"vorn.kv.{name}": {"transformers", "lightning", "wandb", "torchmetrics", *CONFIGURATION}
+        for name in ("signals", "scorers", "retention", "policy", "batching")
+    },
+    "vorn.models": {"lightning", "wandb", "torchmetrics"},
+    "vorn.bench": {"lightning", "wandb", *CONFIGURATION},
+    "vorn.data": {"wandb"},
+    "vorn.module": {"wandb"},
+    "callbacks": set(),
+    "vorn.run": set(),
+    "conf": HEAVY | CONFIGURATION,
+}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the project with its syntax tree."""
+    paths = [ROOT / "launch.py", *(p for name in PACKAGES for p in sorted((ROOT / name).rglob("*.py")))]
+    found = {}
+    for path in paths:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+MODULES = modules()
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def imported(module: str, tree: ast.AST) -> Iterator[str]:
+    """Modules that importing `tree` imports: the bodies of functions and of `if TYPE_CHECKING:` are not entered."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".")[: -node.level]
+                base = ".".join([*package, base] if base else package)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            yield from ([name if name in MODULES else base for name in names])
+        else:
+            yield from imported(module, node)
+
+
+def entry(module: str, table: dict[str, set[str]]) -> str:
+    """The most specific entry of `table` for a module."""
+    fitting = [name for name in table if within(module, name)]
+    return max(fitting, key=len) if fitting else ""
+
+
+def problems(module: str, tree: ast.AST) -> list[str]:
+    """What the module imports against the design."""
+    place = entry(module, EDGES)
+    if place in ("", "vorn") and module != "vorn":
+        return [f"{module} has no entry in EDGES: say there what it may import"]
+    found = []
+    for name in imported(module, tree):
+        if name.split(".")[0] in PACKAGES:
+            free = within(name, place) and entry(name, EDGES) == place
+            if not free and not any(within(name, allowed) for allowed in EDGES[place]):
+                found.append(f"{module} must not import {name}")
+        elif name.split(".")[0] in FORBIDDEN[entry(module, FORBIDDEN)]:
+            found.append(f"{module} must not import {name} when it is imported")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module: str) -> None:
+    assert problems(module, MODULES[module]) == []
+
+
+def test_the_edges_have_no_cycle() -> None:
+    done: set[str] = set()
+    while ready := {name for name, edges in EDGES.items() if name not in done and edges - {"vorn", "vorn.kv"} <= done}:
+        done |= ready
+    assert done == set(EDGES)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "problem"),
+    [
+        ("vorn.stats", "import torch.nn", "vorn.stats must not import torch.nn when it is imported"),
+        ("vorn.stats", "try:\n    import hydra\nexcept ImportError:\n    pass", "vorn.stats must not import hydra"),
+        ("vorn.stats", "from vorn.report import build", "vorn.stats must not import vorn.report.build"),
+        ("vorn.kv.scorers.tova", "from vorn.kv import cache", "must not import vorn.kv.cache"),
+        ("vorn.kv.scorers.tova", "from ..cache import gather", "must not import vorn.kv.cache"),
+        ("vorn.kv.policy", "class A:\n    import transformers", "must not import transformers"),
+        ("vorn.panel", "import launch", "must not import launch"),
+        ("vorn.unheard", "import os", "has no entry in EDGES"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, source: str, problem: str) -> None:
+    assert any(problem in found for found in problems(module, ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("vorn.stats", "def f():\n    import torch"),
+        ("vorn.stats", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        ("vorn.kv.scorers.tova", "from vorn.kv.scorers import h2o"),
+        ("vorn.kv.decode", "import transformers"),
+    ],
+)
+def test_a_right_import_is_allowed(module: str, source: str) -> None:
+    assert problems(module, ast.parse(source)) == []
+
+
+def loaded(names: list[str]) -> set[str]:
+    """Top-level packages that a fresh process has loaded after importing `names`."""
+    code = (
+        f"import sys\n{''.join(f'import {n}{chr(10)}' for n in names)}print(*{{m.split('.')[0] for m in sys.modules}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("banned", [HEAVY | CONFIGURATION, HEAVY], ids=["neither torch nor hydra", "no torch"])
+def test_light_modules_really_load_nothing_heavy(banned: set[str]) -> None:
+    light = [m for m in MODULES if banned <= FORBIDDEN[entry(m, FORBIDDEN)] and not m.endswith("__main__")]
+    assert len(light) > 5
+    assert loaded(light) & banned == set()

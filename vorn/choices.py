@@ -1,0 +1,87 @@
+"""What the configuration offers: groups, options, keys, as the yaml files say it; and errors with near matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from vorn.records import BadInput
+
+AXES = ("policy", "unit", "guards", "contract")  # groups of which a panel takes several options
+
+
+def unknown(what: str, name: str, options: Iterable[str], hint: str = "") -> BadInput:
+    """The error for a name that is none of `options`: near matches first, then all of them."""
+    available = sorted(set(options))
+    near = " or ".join(repr(option) for option in get_close_matches(name, available, n=2))
+    parts = [
+        f"Unknown {what} {name!r}.",
+        f"Did you mean {near}?" if near else "",
+        f"Available: {', '.join(available)}.",
+    ]
+    return BadInput(" ".join(part for part in [*parts, hint] if part))
+
+
+def conf_dirs(extra: Iterable[Path] = ()) -> list[Path]:
+    """Folders that hold config groups: `extra`, then the running Hydra job's, then the project's own."""
+    dirs = list(extra)
+    if HydraConfig.initialized():
+        dirs += [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+    return list(dict.fromkeys([*dirs, Path(str(files("conf")))]))
+
+
+def groups(dirs: Iterable[Path]) -> set[str]:
+    """Names of the config groups: subfolders that hold a yaml file."""
+    return {path.parent.name for folder in dirs for path in folder.glob("*/*.yaml")}
+
+
+def options(group: str, dirs: Iterable[Path]) -> dict[str, Path]:
+    """Option names of a group with their files; the first folder that has one wins."""
+    found: dict[str, Path] = {}
+    for folder in dirs:
+        for path in sorted((folder / group).rglob("*.yaml")):
+            found.setdefault(path.relative_to(folder / group).with_suffix("").as_posix(), path)
+    return found
+
+
+def load(path: Path) -> DictConfig:
+    """One yaml file, uncomposed. Raises BadInput if it holds no mapping."""
+    loaded = OmegaConf.load(path)
+    if not isinstance(loaded, DictConfig):
+        raise BadInput(f"{path} holds a list: a config file must hold a mapping")
+    return loaded
+
+
+def raw(node: Any) -> dict[str, Any]:
+    """A config node's content with interpolations as text; {} for anything but a mapping."""
+    content = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+    return {str(key): value for key, value in content.items()} if isinstance(content, Mapping) else {}
+
+
+@cache
+def primary() -> DictConfig:
+    """The project's conf/config.yaml, uncomposed and read-only: defaults, and the default option of every group."""
+    config = load(Path(str(files("conf"))) / "config.yaml")
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def top_level_keys(dirs: Iterable[Path]) -> set[str]:
+    """Keys that may stand first in an override: those of config.yaml, the groups, and Hydra's own."""
+    return {key for key in raw(primary()) if key != "defaults"} | groups(dirs) | {"hydra"}
+
+
+def default_options(group: str) -> tuple[str, ...]:
+    """The options of `group` that config.yaml selects."""
+    for entry in raw(primary())["defaults"]:
+        if isinstance(entry, Mapping) and group in entry:
+            chosen = entry[group]
+            return tuple(chosen) if isinstance(chosen, list) else (str(chosen),)
+    return ()

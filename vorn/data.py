@@ -1,0 +1,82 @@
+"""One LightningDataModule for every task: what is still to be measured, sharded over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from vorn.models.prompts import Prompt, Renderer
+from vorn.records import Fixture
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One fixture with the cells that lack an outcome for it."""
+
+    fixture: Fixture
+    prompt: Prompt
+    fingerprint: str
+    cell_ids: tuple[str, ...]
+
+
+class _WorkItems(Dataset[WorkItem]):
+    """Tokenizes a fixture when it is asked for, so that long prompts are not all held at once."""
+
+    def __init__(
+        self,
+        fixtures: Sequence[Fixture],
+        todo: Mapping[str, Sequence[str]],
+        fingerprints: Mapping[str, str],
+        renderer: Renderer,
+    ) -> None:
+        self.fixtures = [fixture for fixture in fixtures if fixture.fixture_id in todo]
+        self._todo, self._fingerprints, self._renderer = todo, fingerprints, renderer
+
+    def __len__(self) -> int:
+        return len(self.fixtures)
+
+    def __getitem__(self, index: int) -> WorkItem:
+        fixture = self.fixtures[index]
+        name = fixture.fixture_id
+        return WorkItem(fixture, self._renderer.prompt(fixture), self._fingerprints[name], tuple(self._todo[name]))
+
+
+class EvaluationData(LightningDataModule):
+    """Serves the fixtures that some cell of the panel has not been measured on."""
+
+    def __init__(
+        self,
+        fixtures: Sequence[Fixture],
+        todo: Mapping[str, Sequence[str]],
+        fingerprints: Mapping[str, str],
+        renderer: Renderer,
+    ) -> None:
+        """`todo`: cell ids without an outcome, by fixture id; complete fixtures are left out."""
+        super().__init__()
+        # Fewer fixtures than processes is an ordinary case when a run is resumed. An instance attribute, because
+        # Lightning's constructor overwrites one of the class.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._items = _WorkItems(fixtures, todo, fingerprints, renderer)
+
+    def predict_dataloader(self) -> DataLoader[WorkItem]:
+        """Work items of this process, one by one."""
+        items = self._items
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        return DataLoader(_Every(items, rank, world), batch_size=None, num_workers=0)
+
+
+class _Every(Dataset[WorkItem]):
+    """Every `world`-th item, from `rank` on."""
+
+    def __init__(self, items: _WorkItems, rank: int, world: int) -> None:
+        self._items, self._indices = items, range(rank, len(items), world)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> WorkItem:
+        return self._items[self._indices[index]]

@@ -1,0 +1,82 @@
+"""One evaluation as it is carried out: its cells, fixtures and ledger. What callbacks are given. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vorn.cells import CellSpec
+from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
+from vorn.records import Fixture, digest, fingerprint
+from vorn.report import Report, build_report
+
+
+class ReportFailed(RuntimeError):
+    """Everything was measured and is on disk, but the report could not be made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A panel of cells on a sequence of fixtures, and the ledger that holds their outcomes.
+
+    Attributes:
+        identity: what all cells share, see `vorn.panel.evaluation_identity`.
+        specs: the panel's cells, the reference first.
+        fixtures: in their order; the same command with a higher limit begins with the same ones.
+        texts: rendered prompt of each fixture, which its fingerprint covers.
+        folder: of this evaluation in the ledger directory.
+        writer: of this process, into `folder`.
+        out_dir: where the report goes.
+    """
+
+    identity: Mapping[str, Any]
+    specs: Sequence[CellSpec]
+    fixtures: Sequence[Fixture]
+    texts: Sequence[str]
+    folder: Path
+    writer: LedgerWriter
+    out_dir: Path
+
+    @cached_property
+    def evaluation_id(self) -> str:
+        """Hash of the identity."""
+        return digest(self.identity)
+
+    @cached_property
+    def cells(self) -> dict[str, CellSpec]:
+        """The panel's cells by id, the reference first."""
+        return {cell.cell_id(self.evaluation_id): cell for cell in self.specs}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """What each fixture asks and accepts, hashed, by fixture id."""
+        pairs = zip(self.fixtures, self.texts, strict=True)
+        return {fixture.fixture_id: fingerprint(text, fixture.answers) for fixture, text in pairs}
+
+    def todo(self) -> dict[str, list[str]]:
+        """Ids of the cells without an outcome, by fixture id.
+
+        Raises: BadInput if a fixture changed since it was measured.
+        """
+        contents = read_ledger(self.folder)
+        contents.check_fingerprints(self.fingerprints)
+        return contents.missing(list(self.cells), self.fingerprints)
+
+    def measured(self) -> LedgerContents:
+        """What the ledger holds of this panel's cells on these fixtures."""
+        contents = read_ledger(self.folder)
+        ours = [
+            seen
+            for seen in contents.observations
+            if seen.cell_id in self.cells and seen.fixture_id in self.fingerprints
+        ]
+        return replace(contents, observations=tuple(ours))
+
+    def report(self) -> Report:
+        """The report on this panel, recorded in the ledger as a look."""
+        measured = self.measured()
+        self.writer.look(len({seen.fixture_id for seen in measured.observations if seen.outcome is not None}))
+        return build_report(self.measured())

@@ -1,0 +1,163 @@
+"""A short pass over the command line before Hydra reads it: fuse sweeps into panels, refuse names that do not exist.
+
+Only sweeps over the panel's axes change; everything else keeps Hydra's own meaning, and what this pass cannot read is
+left for Hydra to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, QuotedString, Transformer
+from hydra.errors import HydraException
+
+from vorn.choices import AXES, conf_dirs, groups, load, options, primary, raw, top_level_keys, unknown
+from vorn.records import BadInput
+
+_LISTS = {*AXES, "callbacks", "experiment"}  # groups whose options may be combined
+
+
+def fuse_argv(argv: list[str]) -> list[str]:
+    """The arguments for Hydra, program name excluded: with -m, sweeps over the panel's axes become lists.
+
+    Raises:
+        BadInput: an unknown group option, key or policy parameter, an empty axis, or a glob on an axis.
+    """
+    args, _ = get_args_parser().parse_known_args(argv)
+    if args.help or args.hydra_help or args.shell_completion or args.experimental_rerun or args.info:
+        return list(argv)
+    parsed = {text: override for text in args.overrides if (override := _parse(text)) is not None}
+    own = [override for override in parsed.values() if not override.is_hydra_override()]
+    if not args.config_path and not args.config_name and not any("searchpath" in text for text in args.overrides):
+        _Checker([Path(args.config_dir)] if args.config_dir else [], own).check()
+    multirun = args.multirun or any(text.replace(" ", "") == "hydra.mode=MULTIRUN" for text in args.overrides)
+    if not multirun or any(_is_false(override) for override in own if override.key_or_group == "fuse"):
+        return list(argv)
+    return [_fused(parsed[text]) if text in parsed else text for text in argv]
+
+
+def _parse(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        return None  # Hydra meets the same text next and explains what is wrong with it
+
+
+def _is_false(override: Override) -> bool:
+    return override.value() is False
+
+
+def _path(override: Override) -> list[str]:
+    return re.split(r"[./]", override.key_or_group)
+
+
+def _is_axis(override: Override) -> bool:
+    return _path(override)[0] in (*AXES, "budget") and override.package is None and not override.is_hydra_override()
+
+
+def _fused(override: Override) -> str:
+    """The override as Hydra shall see it: a choice or range over an axis becomes one list, all else stays."""
+    if not (_is_axis(override) and override.is_discrete_sweep()):
+        return str(override.input_line)
+    if _glob(override) is not None:
+        return str(override.input_line)
+    values = list(override.sweep_iterator())
+    if any(isinstance(value, (list, dict)) for value in values):
+        return str(override.input_line)  # lists are whole panels: `policy=[a,b],[c]` sweeps over two of them
+    return f"{override.get_key_element()}=[{','.join(str(Transformer.str(value)) for value in values)}]"
+
+
+def _glob(override: Override) -> Glob | None:
+    value: Any = override._value
+    return value if isinstance(value, Glob) else None
+
+
+def _elements(override: Override) -> list[Any]:
+    """Every option that an override of a group names, in sweeps and lists alike."""
+    value: Any = override._value
+    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    flat = [item for entry in values for item in (entry if isinstance(entry, list) else [entry])]
+    return [item.text if isinstance(item, QuotedString) else item for item in flat]
+
+
+class _Checker:
+    """Names in overrides against what the yaml files offer. Holds the folders and overrides of one command line."""
+
+    def __init__(self, extra: Sequence[Path], overrides: Sequence[Override]) -> None:
+        self.dirs = conf_dirs(extra)
+        self.overrides = [o for o in overrides if o.type is not OverrideType.DEL and o.package is None]
+        self.fuses = not any(o.key_or_group == "fuse" and _is_false(o) for o in overrides)
+        self.groups = groups(self.dirs)
+        self.keys = top_level_keys(self.dirs)
+        chosen = [name for o in overrides if o.key_or_group == "experiment" for name in _elements(o) if name]
+        known = options("experiment", self.dirs)
+        self.experiments = [load(known[name]) for name in chosen if name in known]
+
+    def check(self) -> None:
+        """Raise BadInput for the first override that names something unknown or empties an axis."""
+        choices = [override for override in self.overrides if override.key_or_group in self.groups]
+        for override in choices:
+            self._check_choice(override)
+        for override in self.overrides:
+            top, *rest = _path(override)
+            if top not in self.keys:
+                raise unknown("key", top, self.keys, f"It stands in {override.input_line!r}.")
+            if top in AXES and rest and "/" not in override.key_or_group:
+                self._check_member(override, top, rest)
+
+    def _check_choice(self, override: Override) -> None:
+        group, names, text = override.key_or_group, _elements(override), override.input_line
+        known = options(group, self.dirs)
+        listed = ", ".join(sorted(known))
+        if _glob(override) is not None:
+            if group in AXES and self.fuses:
+                remedy = "policy=all selects every policy" if "all" in known else f"name the options: {listed}"
+                raise BadInput(f"{text}: a glob on the axis {group!r} cannot be fused into a panel; {remedy}")
+            return
+        if not names or (group in AXES and any(name in (None, "") for name in names)):
+            raise BadInput(f"{text}: no {group} is selected; name at least one of: {listed}")
+        if group not in _LISTS and isinstance(override._value, list):
+            raise BadInput(f"{text}: {group} takes one option per job; to run several: -m {group}=A,B (of: {listed})")
+        for name in names:
+            if name not in (None, "", "???") and str(name) not in known:
+                raise unknown(group, str(name), known)
+
+    def _check_member(self, override: Override, group: str, rest: list[str]) -> None:
+        """`policy.NAME.PARAMETER` and `unit.SETTING`: both names must exist, and NAME be selected."""
+        files = options(group, self.dirs)
+        inline = {key for experiment in self.experiments for key in raw(experiment.get(group))}
+        shared = raw(primary()).get(group, {})
+        name, *parameter = rest
+        if name not in {*files, *inline, *shared} and not self._is_created(group, name):
+            raise unknown(f"{group} setting" if shared else group, name, {*files, *inline, *shared})
+        if name in inline or name not in files:
+            return
+        body = raw(load(files[name]).get(name))
+        if parameter and body and parameter[0] not in body:
+            raise unknown(f"parameter of {group} {name!r}:", parameter[0], [k for k in body if not k.startswith("_")])
+        self._check_selected(override, group, name)
+
+    def _is_created(self, group: str, name: str) -> bool:
+        """Whether the command line itself adds the entry with its `_target_`."""
+        entry = f"{group}.{name}"
+        return any(
+            o.key_or_group == f"{entry}._target_" or (o.key_or_group == entry and "_target_" in raw(o.value()))
+            for o in self.overrides
+        )
+
+    def _check_selected(self, override: Override, group: str, name: str) -> None:
+        choices = [o for o in self.overrides if o.key_or_group == group and _glob(o) is None]
+        if not choices:
+            return
+        known = options(group, self.dirs)
+        selected = {str(element) for choice in choices for element in _elements(choice)}
+        if name not in selected and not any("defaults" in load(known[o]) for o in selected if o in known):
+            raise BadInput(
+                f"{override.input_line}: {group} {name!r} is not selected ({choices[-1].input_line}); select it or "
+                f"leave its parameter out"
+            )

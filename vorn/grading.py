@@ -1,0 +1,73 @@
+"""Grading rules: from a completion and the accepted answers to an outcome, versioned by name. Pure Python."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from vorn.records import BadInput
+
+_CONTROL = re.compile(r"[\x00-\x1f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """What a rule made of a completion."""
+
+    outcome: float  # in [0, 1]; 1.0 is a hit
+    answer_graded: str  # the text that was compared with the answers
+
+
+def ruler_all(completion: str, answers: Sequence[str]) -> Graded:
+    """Fraction of the answers that occur in the completion, ignoring case.
+
+    Source: RULER c3f5e3b, scripts/eval/synthetic/constants.py `string_match_all` for one prediction, after the
+    clean-up of scripts/eval/evaluate.py (every control character becomes a newline, ends stripped).
+    """
+    text, found = _found(completion, answers)
+    return Graded(outcome=sum(found) / len(found), answer_graded=text)
+
+
+def ruler_any(completion: str, answers: Sequence[str]) -> Graded:
+    """1.0 if any of the answers occurs in the completion, ignoring case, otherwise 0.0.
+
+    Source: RULER c3f5e3b, scripts/eval/synthetic/constants.py `string_match_part` for one prediction; clean-up as in
+    `ruler_all`.
+    """
+    text, found = _found(completion, answers)
+    return Graded(outcome=float(any(found)), answer_graded=text)
+
+
+GRADES: Mapping[str, Callable[[str, Sequence[str]], Graded]] = MappingProxyType(
+    {"ruler_all@1": ruler_all, "ruler_any@1": ruler_any}
+)
+
+
+def grade(rule: str, completion: str, answers: Sequence[str]) -> Graded:
+    """Outcome of a completion under the rule of that name and version.
+
+    Args:
+        rule: a key of `GRADES`, "ruler_all@1".
+        completion: raw model output.
+        answers: accepted answers; at least one, none of them empty.
+    Raises: BadInput for an unknown rule, for no answers, and for an empty answer (it would occur in any text).
+    """
+    if rule not in GRADES:
+        near = difflib.get_close_matches(rule, GRADES, n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise BadInput(f"grade={rule!r} is unknown; {hint}legal: {', '.join(sorted(GRADES))}; set the task's grade")
+    return GRADES[rule](completion, answers)
+
+
+def _found(completion: str, answers: Sequence[str]) -> tuple[str, list[bool]]:
+    if isinstance(answers, str) or not answers or not all(answers):
+        raise BadInput(
+            f"answers={answers!r} cannot be graded: legal is a list of at least one non-empty string; "
+            "repair the task that built the fixture"
+        )
+    text = _CONTROL.sub("\n", completion.strip()).strip()
+    lowered = text.lower()
+    return text, [answer.lower() in lowered for answer in answers]

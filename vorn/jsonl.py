@@ -1,0 +1,82 @@
+"""Records as JSON lines and back: every field must be there with a value of its type, nothing else may be."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vorn.records import BadInput, Look, Manifest, Observation, to_dict
+
+Record = Observation | Manifest | Look
+
+_KINDS: Mapping[str, type[Record]] = {"manifest": Manifest, "observation": Observation, "look": Look}
+_JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (float, int),
+    types.NoneType: (types.NoneType,),
+    tuple: (list,),
+    Mapping: (dict,),
+}
+
+
+def encode(records: Sequence[Record]) -> bytes:
+    """One JSON object per line, in ASCII: any completion can be written and no character in it ends a line."""
+    kinds = {cls: kind for kind, cls in _KINDS.items()}
+    return b"".join(
+        json.dumps({"kind": kinds[type(record)], **to_dict(record)}, allow_nan=False).encode() + b"\n"
+        for record in records
+    )
+
+
+def parse(line: bytes) -> object | None:
+    """The JSON value of a line, or None where it is not JSON, as a line that was cut off."""
+    try:
+        return json.loads(line.decode())
+    except ValueError:
+        return None
+
+
+def decode(value: object, where: str) -> Record:
+    """The record of one parsed line.
+
+    Args:
+        value: the JSON value of the line.
+        where: file and line, for the message.
+    Raises: BadInput for an unknown kind, a missing or unknown field, a value of another type or out of range.
+    """
+    remedy = "read it with the version of vorn that wrote it, or use another ledger_dir"
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kind, str) or kind not in _KINDS:
+        raise BadInput(f"{where}: kind={kind!r} is no record; legal kinds are {', '.join(_KINDS)}; {remedy}")
+    fields = {name: item for name, item in value.items() if name != "kind"}
+    legal = _FIELDS[kind]
+    if fields.keys() != legal.keys():
+        name = min(fields.keys() ^ legal.keys())
+        state = "unknown" if name in fields else "missing"
+        raise BadInput(f"{where}: field {name!r} of this {kind} is {state}; legal are {', '.join(legal)}; {remedy}")
+    for name, item in fields.items():
+        if type(item) not in legal[name]:
+            names = " or ".join(sorted(one.__name__ for one in legal[name]))
+            raise BadInput(f"{where}: field {name!r} of this {kind} is {item!r}; legal is {names}; {remedy}")
+        if type(item) is list:
+            fields[name] = tuple(item)
+    try:
+        return _KINDS[kind](**fields)
+    except ValueError as error:
+        raise BadInput(f"{where}: {error}; {remedy}") from error
+
+
+def _json_types(annotation: Any) -> frozenset[type]:
+    origin = typing.get_origin(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return frozenset().union(*map(_json_types, typing.get_args(annotation)))
+    return frozenset(_JSON_TYPES[origin or annotation])
+
+
+_FIELDS = {
+    kind: {name: _json_types(hint) for name, hint in typing.get_type_hints(cls).items()} for kind, cls in _KINDS.items()
+}

@@ -1,0 +1,223 @@
+"""One prefill: an ordinary forward, while the signals that scorers declared are captured beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from vorn.kv.cache import PrefillCache
+from vorn.kv.signals import Accumulator, AttentionCall, ModelShape, PrefillSignals, Signal
+from vorn.records import BadInput
+
+AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
+# Keyword arguments of attention functions that leave its formula alone.
+_HARMLESS = frozenset(
+    {"dropout", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "is_causal"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prefill:
+    """One prompt, read.
+
+    Attributes:
+        cache: every position's keys and values, all layers.
+        signals: what the scorers asked for.
+        last_logits: [V] of the last prompt token.
+        seconds: wall time of the forward with capture, device drained.
+    """
+
+    cache: PrefillCache
+    signals: PrefillSignals
+    last_logits: Tensor
+    seconds: float
+
+
+def model_shape(model: PreTrainedModel) -> ModelShape:
+    """Layers, query heads and KV heads of a causal LM's decoder."""
+    config = model.get_decoder().config
+    # Architectures without grouped queries have no such field: every query head has its own KV head.
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return ModelShape(len(model.get_decoder().layers), config.num_attention_heads, kv_heads)
+
+
+def drain(device: torch.device) -> None:
+    """Waits until the device has finished, so that a clock reads the work and not its submission."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def overridden_attention(
+    model: PreTrainedModel, replace: Callable[[AttentionFunction], AttentionFunction]
+) -> Iterator[None]:
+    """Within it, the model's attention function is `replace(original)`; whatever happens, it is undone.
+
+    The implementation's name stays as it is, so masks and every check of the name behave as in an ordinary forward.
+    Raises BadInput if the implementation has no mask function: windows and chunks would silently be ignored.
+    """
+    name = model.get_decoder().config._attn_implementation
+    if name not in ALL_MASK_ATTENTION_FUNCTIONS:
+        raise BadInput(
+            f"model.attn_implementation={name!r}: transformers has no mask function for it, so sliding windows and "
+            f"chunks would be ignored; choose one of {', '.join(sorted(ALL_MASK_ATTENTION_FUNCTIONS.keys()))}"
+        )
+    local = ALL_ATTENTION_FUNCTIONS._local_mapping
+    saved = {name: local[name]} if name in local else {}
+    original = ALL_ATTENTION_FUNCTIONS.get(name, _eager)
+    local[name] = replace(original)
+    try:
+        yield
+    finally:
+        del local[name]
+        local.update(saved)
+
+
+def _eager(module: nn.Module, *args: Tensor | None, **kwargs: object) -> tuple[Tensor, Tensor | None]:
+    """The eager attention of the module's own architecture, which transformers registers under no name."""
+    eager: AttentionFunction = sys.modules[type(module).__module__].eager_attention_forward
+    return eager(module, *args, **kwargs)
+
+
+def layer_index(module: nn.Module) -> int:
+    """Which decoder layer an attention module belongs to, 0-based."""
+    index: int = module.layer_idx  # type: ignore[assignment]
+    return index
+
+
+def check_arguments(kwargs: dict[str, object]) -> None:
+    """Raises BadInput for arguments that would change the attention formula in a way this project does not know."""
+    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _HARMLESS)
+    if unknown:
+        raise BadInput(
+            f"model: its attention takes {', '.join(unknown)}, which capture and decoding here do not implement; "
+            "choose a model whose attention is a softmax with optional soft cap and sliding window"
+        )
+
+
+@torch.inference_mode()
+def prefill(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    signals: frozenset[Signal],
+    *,
+    chunk_tokens: int | None,
+    room: int,
+    seed: int,
+) -> Prefill:
+    """Reads a prompt once and captures the declared signals.
+
+    Args:
+        model: in eval mode.
+        input_ids: [1, T] int64, on the model's device.
+        signals: the union of what the panel's scorers need.
+        chunk_tokens: read the prompt in chunks of so many tokens; None for one forward.
+        room: positions after the prompt for which the cache has room; tokens that `full` will generate.
+        seed: this fixture's integer, see `fixture_seed`.
+    """
+    _check(model, input_ids, chunk_tokens, room)
+    shape, tokens = model_shape(model), input_ids.shape[1]
+    accumulators = {signal: signal.accumulator(shape, tokens) for signal in signals}
+    cache = PrefillCache(shape.layers, tokens + room)
+    drain(input_ids.device)
+    start = perf_counter()
+    feed = _Feed(list(accumulators.values()))
+    with overridden_attention(model, feed.observe), feed.hooked(model.get_decoder().layers):
+        for first in range(0, tokens, chunk_tokens or tokens):
+            chunk = input_ids[:, first : first + (chunk_tokens or tokens)]
+            feed.first = first
+            logits = _forward(model, chunk, first, cache)
+    captured = {signal: accumulator.result() for signal, accumulator in accumulators.items()}
+    drain(input_ids.device)
+    seconds = perf_counter() - start
+    if not all(layer.is_initialized for layer in cache.layers):
+        raise BadInput(
+            "model: some layers share another layer's keys and values, which is not supported; choose another"
+        )
+    return Prefill(cache, PrefillSignals(captured, tokens, shape, seed, input_ids.device), logits, seconds)
+
+
+def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, room: int) -> None:
+    if model.training:
+        raise BadInput(
+            "model is in training mode, in which dropout may be random; call model.eval() before the prefill"
+        )
+    if input_ids.ndim != 2 or input_ids.shape[0] != 1 or input_ids.shape[1] < 1:
+        raise BadInput(f"input_ids have shape {tuple(input_ids.shape)}: must be [1, T] with T >= 1; pass one prompt")
+    if chunk_tokens is not None and chunk_tokens < 1:
+        raise BadInput(f"prefill.chunk_tokens={chunk_tokens}: must be at least 1 token, or null for one forward")
+    if room < 0:
+        raise BadInput(f"room={room}: must be at least 0 positions; pass the number of tokens to generate")
+
+
+def _forward(model: PreTrainedModel, chunk: Tensor, first: int, cache: PrefillCache) -> Tensor:
+    """Logits [V] of the chunk's last token; the cache grows by the chunk."""
+    tokens = chunk.shape[1]
+    logits: Tensor = model(
+        input_ids=chunk,
+        position_ids=torch.arange(first, first + tokens, device=chunk.device)[None],
+        past_key_values=cache,
+        use_cache=True,
+        # A tensor, because some models cut the rows of their last layers when this is a number.
+        logits_to_keep=torch.tensor([tokens - 1], device=chunk.device),
+    ).logits
+    return logits[0, -1]
+
+
+class _Feed:
+    """Hands what a model's forwards compute to the accumulators; `first` is the position of the chunk's first token."""
+
+    def __init__(self, accumulators: list[Accumulator]) -> None:
+        self.accumulators = accumulators
+        self.first = 0
+
+    def observe(self, original: AttentionFunction) -> AttentionFunction:
+        """The original attention, which the accumulators see coming."""
+
+        def attention(
+            module: nn.Module,
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            mask: Tensor | None,
+            *,
+            scaling: float,
+            softcap: float | None = None,
+            sliding_window: int | None = None,
+            **kwargs: object,
+        ) -> tuple[Tensor, Tensor | None]:
+            check_arguments(kwargs)
+            first_key = self.first + query.shape[2] - key.shape[2]
+            call = AttentionCall(query, key, scaling, softcap, sliding_window, self.first, first_key)
+            layer = layer_index(module)
+            for accumulator in self.accumulators:
+                accumulator.on_attention(layer, call)
+            known = {"scaling": scaling, "softcap": softcap, "sliding_window": sliding_window}
+            return original(module, query, key, value, mask, **known, **kwargs)
+
+        return attention
+
+    @contextmanager
+    def hooked(self, layers: nn.ModuleList) -> Iterator[None]:
+        """Within it, the outputs of the layers that accumulators want are handed to them."""
+        with ExitStack() as hooks:
+            for index in sorted(frozenset[int]().union(*(a.residual_layers for a in self.accumulators))):
+                hooks.callback(layers[index].register_forward_hook(self._hook(index)).remove)
+            yield
+
+    def _hook(self, layer: int) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            for accumulator in self.accumulators:
+                accumulator.on_residual(layer, output, self.first)
+
+        return hook

@@ -1,0 +1,233 @@
+"""Greedy decoding of a panel's cells in one batch, in which each group of rows attends to its own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vorn.kv.batching import Batch, Row, arrange
+from vorn.kv.cache import StepCache, positions_below
+from vorn.kv.capture import Prefill, drain, overridden_attention
+from vorn.kv.ragged import GroupAttention, RaggedGroup
+from vorn.kv.retention import Kept, keep_all
+from vorn.records import BadInput
+
+FIRST_TOKENS = ("refeed", "prefill")
+
+# Sees the logits [rows, V] of every step: indices of the branches still running, index of the token they decide.
+OnLogits = Callable[[Sequence[int], int, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A cell to decode: what it keeps of the prompt; None: everything."""
+
+    kept: Kept | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a cell generated.
+
+    Attributes:
+        token_ids: without the end-of-sequence token.
+        error: why the tokens are no answer; None if they are.
+        batch_rows: cells decoded together with this one, itself included.
+        gather_s: this cell's equal share of the time in which its batch's pruned caches were filled.
+    """
+
+    token_ids: tuple[int, ...]
+    error: str | None
+    batch_rows: int
+    gather_s: float
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """All cells of a panel, in their order, and the seconds that decoding them took together, device drained."""
+
+    cells: tuple[Decoded, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """How tokens are chosen and when a row ends.
+
+    Attributes:
+        max_new_tokens: tokens to generate at most.
+        eos_ids: any of them ends the row, and is not part of its tokens.
+        pad_id: never generated, unless it is one of `eos_ids`.
+    """
+
+    max_new_tokens: int
+    eos_ids: frozenset[int]
+    pad_id: int | None
+
+
+@dataclass(eq=False)
+class _Text:
+    """A row's tokens so far."""
+
+    token_ids: list[int] = field(default_factory=list)
+    error: str | None = None
+    is_done: bool = False
+
+    def take(self, token: int, no_choice: bool, greedy: Greedy) -> None:
+        if no_choice:
+            self.error = f"all logits are NaN at step {len(self.token_ids)}"
+        elif token not in greedy.eos_ids:
+            self.token_ids.append(token)
+        ended = no_choice or token in greedy.eos_ids
+        self.is_done = ended or len(self.token_ids) == greedy.max_new_tokens
+
+
+def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
+    """Best token of each row of [rows, V] logits, NaN and the pad token excluded; and the rows with nothing but NaN."""
+    is_nan = logits.isnan()
+    legal = logits.masked_fill(is_nan, -torch.inf)
+    if greedy.pad_id is not None and greedy.pad_id not in greedy.eos_ids:
+        legal[:, greedy.pad_id] = -torch.inf
+    return legal.argmax(dim=1).tolist(), is_nan.all(dim=1).tolist()
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    prefill: Prefill,
+    branches: Sequence[Branch],
+    *,
+    first_token: str,
+    last_token: int,
+    max_new_tokens: int,
+    eos_ids: frozenset[int],
+    pad_id: int | None,
+    max_cells: int,
+    max_bytes: int,
+    on_logits: OnLogits | None = None,
+) -> Decoding:
+    """Continues a prompt greedily once per branch; the prefill is left as it was.
+
+    Args:
+        model: the one that read the prompt.
+        prefill: the prompt's cache and last logits.
+        branches: one that evicts nothing decodes on the prefill cache itself, without a copy.
+        first_token: `refeed`: the prompt's last token is fed again, at its position, over each branch's cache. It is
+            then in the cache of every branch: one that did not keep it holds one entry more than it kept.
+            `prefill`: the first token comes from the prefill's logits, and is the same for all branches.
+        last_token: id of the prompt's last token.
+        max_new_tokens: tokens to generate at most.
+        eos_ids: any of them ends a row, and is not part of its tokens.
+        pad_id: never generated, unless it is one of `eos_ids`.
+        max_cells: rows per batch; more rows make more batches.
+        max_bytes: of a batch's pruned caches.
+        on_logits: sees every step's logits.
+    """
+    greedy = Greedy(max_new_tokens, eos_ids, pad_id)
+    tokens, room = prefill.signals.prompt_tokens, max_new_tokens - (first_token == "prefill")
+    first_new = tokens - (first_token == "refeed")
+    _check(prefill, first_token, first_new + room, greedy, max_cells, max_bytes)
+    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [_Text() for _ in branches])
+    drain(prefill.last_logits.device)
+    start = perf_counter()
+    if first_token == "prefill":
+        run.take(range(len(branches)), 0, prefill.last_logits.expand(len(branches), -1))
+    rows = _rows(prefill, branches, first_new)
+    slot_bytes = prefill.cache.slot_bytes()
+    shares: dict[int, tuple[int, float]] = {}
+    for batch in arrange(rows, room=room, slot_bytes=slot_bytes, max_cells=max_cells, max_bytes=max_bytes):
+        shares.update(run.batch(batch))
+    drain(prefill.last_logits.device)
+    seconds = perf_counter() - start - sum(gather_s for _, gather_s in shares.values())
+    texts = enumerate(run.texts)
+    return Decoding(tuple(Decoded(tuple(t.token_ids), t.error, *shares[index]) for index, t in texts), seconds)
+
+
+def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cells: int, max_bytes: int) -> None:
+    if first_token not in FIRST_TOKENS:
+        raise BadInput(f"decode.first_token={first_token!r}: legal values are {', '.join(FIRST_TOKENS)}; choose one")
+    for name, value in (
+        ("task.max_new_tokens", greedy.max_new_tokens),
+        ("decode.max_cells", max_cells),
+        ("decode.max_bytes", max_bytes),
+    ):
+        if value < 1:
+            raise BadInput(f"{name}={value}: must be at least 1; raise {name}")
+    if end > prefill.cache.capacity:
+        raise BadInput(
+            f"the prefill cache has room for {prefill.cache.capacity} positions, decoding needs {end}; "
+            f"raise `room` of the prefill to max_new_tokens={greedy.max_new_tokens}"
+        )
+
+
+def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[Row]:
+    """One row per branch; only one can continue on the prefill cache, a further full branch gets a copy."""
+    layers, tokens = prefill.signals.shape.layers, prefill.signals.prompt_tokens
+    whole = next((index for index, branch in enumerate(branches) if branch.kept is None), None)
+    rows = []
+    for index, branch in enumerate(branches):
+        kept = branch.kept or keep_all(tokens, prefill.signals.device)
+        if kept.prompt_tokens != tokens:
+            raise ValueError(f"branch {index} was pruned for a prompt of {kept.prompt_tokens} tokens, not {tokens}")
+        rows.append(Row(index, None if index == whole else positions_below(kept, layers, first_new)))
+    return rows
+
+
+@dataclass(eq=False)
+class _Run:
+    """One call of `decode`: what its batches share, and the rows' tokens so far."""
+
+    model: PreTrainedModel
+    prefill: Prefill
+    greedy: Greedy
+    first_new: int  # position of the first decode step
+    room: int  # decode steps
+    last_token: int
+    on_logits: OnLogits | None
+    texts: list[_Text]
+
+    def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
+        """Decodes a batch; returns each branch's number of rows beside it and its share of the gathering's seconds."""
+        start = perf_counter()
+        groups = [RaggedGroup.of(group, self.prefill, self.first_new, self.room) for group in batch]
+        drain(self.prefill.last_logits.device)
+        gather_s = perf_counter() - start
+        rows = [row for group in groups for row in group.branches]
+        attention = GroupAttention()
+        with overridden_attention(self.model, attention.replace):
+            for step in range(self.room):
+                groups = [group for group in groups if not all(self.texts[row].is_done for row in group.branches)]
+                if not groups:
+                    break
+                attention.begin_step(groups, step, self.first_new + step)
+                self.step([row for group in groups for row in group.branches], step)
+        return dict.fromkeys(rows, (len(rows), gather_s / len(rows)))
+
+    def step(self, rows: list[int], step: int) -> None:
+        """Feeds one token per row, all at the same position."""
+        texts = [self.texts[row] for row in rows]
+        fed = [text.token_ids[-1] if text.token_ids else self.last_token for text in texts]
+        device = self.prefill.last_logits.device
+        logits: Tensor = self.model(
+            input_ids=torch.tensor(fed, device=device)[:, None],
+            position_ids=torch.full((len(fed), 1), self.first_new + step, device=device),
+            past_key_values=StepCache(),
+            # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
+            attention_mask=torch.ones(len(fed), 1, 1, 1, dtype=torch.bool, device=device),
+            use_cache=True,
+        ).logits
+        self.take(rows, self.greedy.max_new_tokens - self.room + step, logits[:, -1])
+
+    def take(self, rows: Sequence[int], index: int, logits: Tensor) -> None:
+        """Gives every row that still runs the token number `index` of its text, from [rows, V] logits."""
+        running = [place for place, row in enumerate(rows) if not self.texts[row].is_done]
+        if self.on_logits is not None:
+            self.on_logits([rows[place] for place in running], index, logits[running].clone())
+        tokens, without_choice = choose(logits, self.greedy)
+        for place in running:
+            self.texts[rows[place]].take(tokens[place], without_choice[place], self.greedy)

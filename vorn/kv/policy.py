@@ -1,0 +1,44 @@
+"""A cell's policy: which scores, ranked in which units, and how units become kept tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vorn.kv.retention import Kept, retain
+from vorn.kv.signals import ModelShape, PrefillSignals, Scorer, Signal
+from vorn.kv.units import Unit, UnitRule
+
+
+@dataclass(frozen=True)
+class CellPolicy:
+    """What decides a cell's kept positions, apart from budget and guards, which may depend on the prompt's length."""
+
+    scorer: Scorer
+    unit: Unit
+    rule: UnitRule
+
+    def needs(self, shape: ModelShape) -> frozenset[Signal]:
+        """Signals that the prefill must capture. Raises BadInput if a parameter does not fit the model."""
+        return self.scorer.needs(shape)
+
+    def keep(
+        self, signals: PrefillSignals, unit_ids: Sequence[int], budget_tokens: int, *, sinks: int, recent: int
+    ) -> Kept:
+        """Positions kept for one prompt.
+
+        Args:
+            signals: of the shared prefill; the scorer's scores are computed once for all cells that share it.
+            unit_ids: what `unit` says of the prompt's tokens.
+            budget_tokens: entries per layer and KV head, guards included.
+            sinks: first tokens that are always kept.
+            recent: last tokens that are always kept.
+        """
+        return retain(
+            signals.scores(self.scorer),
+            budget_tokens,
+            unit_ids=unit_ids if self.unit.shared else None,
+            rule=self.rule,
+            sinks=sinks,
+            recent=recent,
+        )

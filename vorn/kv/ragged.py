@@ -1,0 +1,120 @@
+"""Attention of rows with caches of different length in one forward: each group of rows over its own padded cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from vorn.kv.batching import Group
+from vorn.kv.cache import LayerBuffer, gather, whole_cache
+from vorn.kv.capture import AttentionFunction, Prefill, check_arguments, layer_index
+
+
+@dataclass(eq=False)
+class RaggedGroup:
+    """Rows that share one padded cache.
+
+    Attributes:
+        branches: which branch each row is.
+        layers: the cache.
+        biases: additive masks by (positions, window); those with a window hold for one step.
+    """
+
+    branches: list[int]
+    layers: list[LayerBuffer]
+    biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, group: Group, prefill: Prefill, first_new: int, room: int) -> RaggedGroup:
+        """The group's cache, filled from the prefill's."""
+        sets = [row.positions for row in group if row.positions is not None]
+        if sets:
+            layers = gather(prefill.cache, sets, first_new, room)
+        else:
+            layers = whole_cache(prefill.cache, prefill.signals.prompt_tokens, first_new)
+        return cls([row.branch for row in group], layers)
+
+    def begin_step(self) -> None:
+        """Forgets the masks that move with the query."""
+        self.biases = {key: bias for key, bias in self.biases.items() if key[1] is None}
+
+    def bias(self, buffer: LayerBuffer, window: int | None, position: int, dtype: torch.dtype) -> Tensor | None:
+        """[rows, 1 or Hkv, 1, slots] with 0 where the query at `position` may look, -inf elsewhere; None: everywhere.
+
+        By absolute positions: transformers' own masks count slots, and would see too far through a sliding window.
+        """
+        if buffer.positions is None or (window is None and not buffer.is_padded):
+            return None
+        key = (id(buffer.positions), window)
+        if key not in self.biases:
+            hidden = buffer.positions < (0 if window is None else position - window + 1)
+            zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+            self.biases[key] = zeros.masked_fill_(hidden, -torch.inf)[:, :, None]
+        return self.biases[key]
+
+
+class GroupAttention:
+    """The attention of one decode step: each group's rows over the group's own cache."""
+
+    def __init__(self) -> None:
+        self.groups: Sequence[RaggedGroup] = ()
+        self.step = 0
+        self.position = 0
+
+    def begin_step(self, groups: Sequence[RaggedGroup], step: int, position: int) -> None:
+        """What the next forward holds: the groups' rows in order, each with one query at `position`."""
+        self.groups, self.step, self.position = groups, step, position
+        for group in groups:
+            group.begin_step()
+
+    def replace(self, original: AttentionFunction) -> AttentionFunction:
+        """The function that stands in for the model's attention; no mask of the model's is used."""
+
+        def attention(
+            module: nn.Module,
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            mask: Tensor | None,
+            *,
+            scaling: float,
+            softcap: float | None = None,
+            sliding_window: int | None = None,
+            **kwargs: object,
+        ) -> tuple[Tensor, None]:
+            check_arguments(kwargs)
+            # A window that reaches back to position 0 hides nothing.
+            window = sliding_window if sliding_window is not None and sliding_window <= self.position else None
+            layer, first, outputs = layer_index(module), 0, []
+            for group in self.groups:
+                rows = slice(first, first + len(group.branches))
+                first = rows.stop
+                buffer = group.layers[layer]
+                used = buffer.append(key[rows], value[rows], self.step)
+                bias = group.bias(buffer, window, self.position, query.dtype)
+                begin = used - window if buffer.positions is None and window is not None else 0
+                outputs.append(_attend(query[rows], buffer, slice(begin, used), bias, scaling, softcap))
+            return torch.cat(outputs), None
+
+        return attention
+
+
+def _attend(
+    query: Tensor, buffer: LayerBuffer, used: slice, bias: Tensor | None, scaling: float, softcap: float | None
+) -> Tensor:
+    """Attention output [rows, 1, H, D] of one query per row, [rows, H, 1, D], over the slots `used`."""
+    keys, values = buffer.keys[:, :, used], buffer.values[:, :, used]
+    # The queries of a group of heads become rows of their KV head, which thus need not be repeated.
+    packed = query.view(query.shape[0], keys.shape[1], -1, query.shape[-1])
+    seen = None if bias is None else bias[..., used]
+    if softcap is None:
+        output = scaled_dot_product_attention(packed, keys, values, attn_mask=seen, scale=scaling)
+    else:
+        scores = torch.tanh(packed @ keys.transpose(2, 3) * scaling / softcap) * softcap
+        scores = scores if seen is None else scores + seen
+        output = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ values
+    return output.reshape(query.shape[0], 1, query.shape[1], -1)

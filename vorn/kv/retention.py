@@ -1,0 +1,154 @@
+"""From scores to kept positions: the only selection code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vorn.kv.units import UnitRule
+from vorn.records import BadInput
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The prompt positions that survive, possibly others in each layer and KV head.
+
+    Attributes:
+        positions: one tensor per layer, or a single one for all layers; each [1 or Hkv, n] int64, row by row ascending
+            and then padded with -1, since layers and heads may keep different counts. One row stands for all heads.
+        prompt_tokens: T; positions lie in [0, T).
+    """
+
+    positions: tuple[Tensor, ...]
+    prompt_tokens: int
+
+    def layer(self, index: int) -> Tensor:
+        """Positions of one layer, [1 or Hkv, n]."""
+        return self.positions[0 if len(self.positions) == 1 else index]
+
+    @property
+    def mean_tokens(self) -> float:
+        """Kept positions, mean over layers and KV heads."""
+        return sum(_mean_count(rows >= 0) for rows in self.positions) / len(self.positions)
+
+    def share_of(self, positions: Sequence[int]) -> float | None:
+        """Fraction of `positions` (those of the evidence) kept, mean over layers and KV heads; None without any."""
+        if not positions:
+            return None
+        wanted = torch.tensor(sorted(set(positions)), device=self.positions[0].device)
+        found = sum(_mean_count(torch.isin(rows, wanted)) for rows in self.positions) / len(self.positions)
+        return found / len(wanted)
+
+
+def _mean_count(mask: Tensor) -> float:
+    return int(mask.sum()) / mask.shape[0]
+
+
+def keep_all(prompt_tokens: int, device: torch.device | None = None) -> Kept:
+    """Every position, in all layers and heads."""
+    return Kept((torch.arange(prompt_tokens, device=device)[None],), prompt_tokens)
+
+
+def retain(
+    scores: Tensor, budget: int, *, unit_ids: Sequence[int] | None, rule: UnitRule, sinks: int, recent: int
+) -> Kept:
+    """Positions kept under a budget: the guards first, then the best scores, ties to the lower position.
+
+    Args:
+        scores: [1 or L, 1 or Hkv, T] floats, higher means keep.
+        budget: entries per layer and KV head; T or more keeps everything.
+        unit_ids: each token's unit as `vorn.kv.units` gives it: scores are then averaged over layers and heads to one
+            set for all, and whole units are kept as `rule` says. None ranks single tokens, per layer and head, and
+            keeps exactly min(budget, T).
+        rule: for units; without effect on single tokens.
+        sinks: first tokens that are always kept and count towards the budget.
+        recent: last tokens, likewise.
+    Raises:
+        BadInput: if the budget is below 1, or cannot hold the guards.
+        ValueError: if a score is NaN, or shapes disagree.
+    """
+    prompt_tokens = scores.shape[-1]
+    _check_guards(budget, sinks, recent, prompt_tokens)
+    if torch.isnan(scores).any():
+        bad = int(torch.isnan(scores).any(0).any(0).nonzero()[0])
+        raise ValueError(
+            f"a score is NaN, at position {bad}: scores must be numbers; the policy or the model overflowed"
+        )
+    if budget >= prompt_tokens:
+        return keep_all(prompt_tokens, scores.device)
+    if unit_ids is None:
+        return _retain_tokens(scores, budget, sinks, recent)
+    if len(unit_ids) != prompt_tokens:
+        raise ValueError(f"{len(unit_ids)} unit ids for {prompt_tokens} scores: pass one unit id per prompt token")
+    # In float64 so that the mean of equal scores stays equal, whatever the number of layers.
+    shared = scores.mean(dim=(0, 1), dtype=torch.float64).cpu()
+    mask = _retain_units(shared, budget, torch.tensor(unit_ids), rule, sinks, recent)
+    return Kept((mask.nonzero().T.to(scores.device),), prompt_tokens)
+
+
+def _check_guards(budget: int, sinks: int, recent: int, prompt_tokens: int) -> None:
+    if sinks < 0 or recent < 0:
+        raise BadInput(f"guards.sinks={sinks}, guards.recent={recent}: must be at least 0 tokens; raise them")
+    if budget < 1:
+        raise BadInput(f"budget={budget}: must be at least 1 token; raise budget")
+    if budget < min(sinks + recent, prompt_tokens):
+        raise BadInput(
+            f"budget of {budget} tokens cannot hold {sinks} sink + {recent} recent tokens; "
+            f"raise budget to >= {sinks + recent} or lower guards.sinks / guards.recent"
+        )
+
+
+def _retain_tokens(scores: Tensor, budget: int, sinks: int, recent: int) -> Kept:
+    prompt_tokens = scores.shape[-1]
+    # The guards are cut off before the ranking: a score of +inf in the middle must not tie with them.
+    middle = scores[..., sinks : prompt_tokens - recent]
+    order = middle.sort(dim=-1, descending=True, stable=True).indices  # stable: ties to the lower position
+    best = order[..., : budget - sinks - recent].sort(dim=-1).values + sinks
+    positions = torch.arange(prompt_tokens, device=scores.device)
+    first, last = (
+        guard.expand(*best.shape[:-1], -1) for guard in (positions[:sinks], positions[prompt_tokens - recent :])
+    )
+    return Kept(tuple(torch.cat([first, best, last], dim=-1).unbind(0)), prompt_tokens)
+
+
+def _retain_units(scores: Tensor, budget: int, unit_ids: Tensor, rule: UnitRule, sinks: int, recent: int) -> Tensor:
+    """[T] bool: the guards, the longest prefix of the ranked units that fits, and single tokens if the rule fills."""
+    prompt_tokens, units = len(scores), int(unit_ids[-1]) + 1
+    kept = torch.zeros(prompt_tokens, dtype=torch.bool)
+    kept[:sinks] = True
+    kept[prompt_tokens - recent :] = True
+    if rule.fit == "drop_lowest":
+        kept = torch.isin(unit_ids, unit_ids[kept])
+        if int(kept.sum()) > budget:
+            raise BadInput(
+                f"budget of {budget} tokens cannot hold the {int(kept.sum())} tokens of the units that the guards "
+                f"({sinks} sink + {recent} recent tokens) touch, which unit.fit=drop_lowest keeps whole; "
+                "raise budget, lower guards.sinks / guards.recent, or set unit.fit=prefix"
+            )
+    ranked = _pool(scores, unit_ids, rule).sort(descending=True, stable=True).indices
+    cost = torch.bincount(unit_ids[~kept], minlength=units)[ranked]
+    fits = cost.cumsum(0) <= budget - int(kept.sum())  # costs are never negative, so this is a prefix
+    kept |= torch.isin(unit_ids, ranked[fits])
+    if rule.fill:
+        order = scores.sort(descending=True, stable=True).indices
+        left = order[~kept[order]]
+        kept[left[: budget - int(kept.sum())]] = True
+    return kept
+
+
+def _pool(scores: Tensor, unit_ids: Tensor, rule: UnitRule) -> Tensor:
+    """Score of every unit, [units] float64."""
+    units = int(unit_ids[-1]) + 1
+    if rule.pool == "max":
+        return torch.full((units,), -torch.inf, dtype=scores.dtype).scatter_reduce(0, unit_ids, scores, "amax")
+    sizes = torch.bincount(unit_ids, minlength=units)
+    if rule.pool == "topk_mean":
+        best_first = scores.sort(descending=True, stable=True).indices
+        by_unit = best_first[unit_ids[best_first].sort(stable=True).indices]  # units in order, best token first in each
+        rank = torch.arange(len(scores)) - (sizes.cumsum(0) - sizes)[unit_ids]
+        best = by_unit[rank < rule.top_k]
+        scores, unit_ids, sizes = scores[best], unit_ids[best], sizes.clamp(max=rule.top_k)
+    return torch.zeros(units, dtype=scores.dtype).scatter_add(0, unit_ids, scores) / sizes

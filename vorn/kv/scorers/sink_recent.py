@@ -1,0 +1,39 @@
+"""The first tokens and the most recent ones, whatever they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vorn.kv.signals import ModelShape, PrefillSignals, Signal
+from vorn.records import BadInput
+
+
+@dataclass(frozen=True)
+class SinkRecent:
+    """Attention sinks and recency (after StreamingLLM, arXiv:2309.17453): first `sinks` positions, then the latest.
+
+    Formula: score_i = T + sinks - i for i < sinks, else i.
+    Published default: sinks = 4.
+    GQA: one set for all layers and heads.
+    Departure, and the reason for the other name: kept tokens stay at their original positions; StreamingLLM assigns
+    positions within its cache anew.
+    """
+
+    sinks: int
+
+    def __post_init__(self) -> None:
+        if self.sinks < 0:
+            raise BadInput(f"policy.sink_recent.sinks={self.sinks}: must be at least 0 tokens; raise it")
+
+    def needs(self, shape: ModelShape) -> frozenset[Signal]:
+        """Nothing."""
+        return frozenset()
+
+    def __call__(self, signals: PrefillSignals) -> Tensor:
+        """Scores [1, 1, T] float32, whole numbers without ties."""
+        positions = torch.arange(signals.prompt_tokens, dtype=torch.float32, device=signals.device)
+        is_sink = positions < self.sinks
+        return torch.where(is_sink, signals.prompt_tokens + self.sinks - positions, positions)[None, None]

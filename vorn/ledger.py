@@ -1,0 +1,255 @@
+"""The ledger: a folder per evaluation of append-only segments, one per writer; what a resume and a report read.
+
+A segment is a `.jsonl` file whose first line is the manifest of its run. Whatever kills a writer, at most the block in
+flight is lost: the reader tolerates a torn last line, and the next run writes a segment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from vorn.jsonl import decode, encode, parse
+from vorn.records import BadInput, Look, Manifest, Observation
+
+SEGMENT_GLOB = "*.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedLine:
+    """A line that is not JSON: the block that was being written when its writer died, or damage to the file."""
+
+    path: Path
+    line: int  # 1-based
+    is_tail: bool  # the last line of its segment, as a killed writer leaves it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """Two observations that should be the same and are not; the first one counts."""
+
+    cell: str
+    fixture_id: str
+    field: str  # "outcome", "completion", or "fingerprint": the fixture itself differs, perhaps between cells
+    kept: str | float
+    dropped: str | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerContents:
+    """What ledgers hold, merged by (cell_id, fixture_id) over segments in the order of their creation.
+
+    The first observation of a key counts, but one with an outcome replaces one with an error.
+    """
+
+    observations: tuple[Observation, ...]
+    manifests: tuple[Manifest, ...]  # one per segment
+    looks: tuple[Look, ...]  # by time
+    damaged: tuple[DamagedLine, ...]
+    disagreements: tuple[Disagreement, ...]
+    duplicates: int  # observations left out because their key was there already
+
+    def missing(self, cell_ids: Sequence[str], fixture_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Cells without an outcome, by fixture, both in the order given; complete fixtures are left out.
+
+        An error counts as missing, so that a rerun tries it again.
+        """
+        done = {(seen.cell_id, seen.fixture_id) for seen in self.observations if seen.outcome is not None}
+        todo = {fixture: [cell for cell in cell_ids if (cell, fixture) not in done] for fixture in fixture_ids}
+        return {fixture: cells for fixture, cells in todo.items() if cells}
+
+    def check_fingerprints(self, expected: Mapping[str, str]) -> None:
+        """Refuse fixtures that changed since they were measured. For the contents of one evaluation.
+
+        Args:
+            expected: fingerprint by fixture_id, as the task builds it now. Fixtures of one side only are not compared.
+        Raises: BadInput for the first fixture whose fingerprint differs.
+        """
+        for seen in self.observations:
+            now = expected.get(seen.fixture_id, seen.fingerprint)
+            if now != seen.fingerprint:
+                raise BadInput(
+                    f"fixture {seen.fixture_id!r} changed: its fingerprint is {now!r} now and was {seen.fingerprint!r} "
+                    "when it was measured; legal is the same prompt and answers; use another ledger_dir or restore "
+                    "the task"
+                )
+
+
+def read_ledger(*folders: Path) -> LedgerContents:
+    """Contents of the ledgers in these evaluation folders together; a folder that does not exist yet is empty.
+
+    Raises: BadInput, naming file and line, for a line that is JSON but no record of this version.
+    """
+    segments = [_read_segment(path) for folder in folders for path in folder.glob(SEGMENT_GLOB)]
+    segments.sort(key=lambda segment: (segment.manifest.created if segment.manifest else "", str(segment.path)))
+    kept: dict[tuple[str, str], Observation] = {}
+    first: dict[tuple[str, str], str] = {}  # fingerprint by evaluation and fixture
+    disagreements = []
+    total = 0
+    for seen in (seen for segment in segments for seen in segment.observations):
+        total += 1
+        key = seen.cell_id, seen.fixture_id
+        fingerprint = first.setdefault((seen.evaluation_id, seen.fixture_id), seen.fingerprint)
+        disagreements += _disagreements(seen, kept.get(key, seen), fingerprint)
+        if key not in kept or (kept[key].outcome is None and seen.outcome is not None):
+            kept[key] = seen
+    return LedgerContents(
+        observations=tuple(kept.values()),
+        manifests=tuple(segment.manifest for segment in segments if segment.manifest),
+        looks=tuple(sorted((look for segment in segments for look in segment.looks), key=lambda look: look.created)),
+        damaged=tuple(line for segment in segments for line in segment.damaged),
+        disagreements=tuple(disagreements),
+        duplicates=total - len(kept),
+    )
+
+
+class LedgerWriter:
+    """Appends to one segment of its own, created at the first append or look.
+
+    Every error of writing or syncing propagates, and the segment ends there: whatever is appended later goes to a new
+    one, so that a torn line stays the last of its file.
+    """
+
+    def __init__(self, folder: Path, manifest_factory: Callable[[], Manifest]) -> None:
+        """Prepare to write into the evaluation folder `folder`.
+
+        Nothing is created, and `manifest_factory` not called, before there is something to write; it is called once.
+        """
+        self._folder = folder
+        self._manifest = cache(manifest_factory)
+        self._descriptor: int | None = None
+
+    def append(self, observations: Sequence[Observation]) -> None:
+        """Write the observations of one fixture as one block; it is on disk when this returns.
+
+        Raises: OSError if it cannot be written; BadInput for an observation of another evaluation than the manifest's.
+        """
+        if observations:
+            self._write(observations)
+
+    def look(self, fixtures: int) -> bool:
+        """Record that a report was made on so many fixtures, unless the last look was on as many; True if recorded."""
+        looks = read_ledger(self._folder).looks
+        if looks and looks[-1].fixtures == fixtures:
+            return False
+        created = datetime.now(UTC).isoformat()
+        self._write([Look(evaluation_id=self._manifest().evaluation_id, created=created, fixtures=fixtures)])
+        return True
+
+    def close(self) -> None:
+        """End the segment; a later append would begin another."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    def _write(self, records: Sequence[Observation | Look]) -> None:
+        ours = self._manifest().evaluation_id
+        for record in records:
+            if record.evaluation_id != ours:
+                raise BadInput(
+                    f"evaluation_id={record.evaluation_id!r} cannot go to {self._folder}: legal is the manifest's, "
+                    f"{ours!r}; open one LedgerWriter per evaluation"
+                )
+        block = encode(records)
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._create_segment()
+            _write_all(self._descriptor, block)
+        except BaseException:
+            self.close()
+            raise
+
+    def _create_segment(self) -> int:
+        manifest = self._manifest()
+        head = encode([manifest])
+        _make_folder(self._folder)
+        host = re.sub(r"[^A-Za-z0-9.]+", "_", manifest.host)
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{manifest.pid}-rank{manifest.rank}.jsonl"
+        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        try:
+            _write_all(descriptor, head)
+            _sync_folder(self._folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+@dataclass(slots=True)
+class _Segment:
+    path: Path
+    manifest: Manifest | None = None
+    observations: list[Observation] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    damaged: list[DamagedLine] = field(default_factory=list)
+
+
+def _read_segment(path: Path) -> _Segment:
+    segment = _Segment(path)
+    lines = path.read_bytes().split(b"\n")
+    if not lines[-1]:  # the newline that ends the file
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        value = parse(line)
+        if value is None:
+            segment.damaged.append(DamagedLine(path, number, is_tail=number == len(lines)))
+            continue
+        record = decode(value, f"{path}, line {number}")
+        if isinstance(record, Manifest) != (number == 1):
+            raise BadInput(
+                f"{path}, line {number}: kind of record is {type(record).__name__}; legal is a Manifest on line 1 and "
+                "only there; restore the segment or use another ledger_dir"
+            )
+        if isinstance(record, Manifest):
+            segment.manifest = record
+        elif segment.manifest and record.evaluation_id != segment.manifest.evaluation_id:
+            raise BadInput(
+                f"{path}, line {number}: evaluation_id={record.evaluation_id!r}; legal is that of the segment's "
+                f"manifest, {segment.manifest.evaluation_id!r}; restore the segment or use another ledger_dir"
+            )
+        elif isinstance(record, Observation):
+            segment.observations.append(record)
+        else:
+            segment.looks.append(record)
+    return segment
+
+
+def _disagreements(seen: Observation, kept: Observation, fingerprint: str) -> list[Disagreement]:
+    """Differences to the one kept before, and to the fixture's first fingerprint; an error has no outcome to differ."""
+    compared: list[tuple[str, str | float, str | float]] = [("fingerprint", fingerprint, seen.fingerprint)]
+    if seen.outcome is not None and kept.outcome is not None:
+        compared.append(("outcome", kept.outcome, seen.outcome))
+        compared.append(("completion", kept.completion, seen.completion))
+    return [
+        Disagreement(cell=seen.cell, fixture_id=seen.fixture_id, field=name, kept=before, dropped=now)
+        for name, before, now in compared
+        if before != now
+    ]
+
+
+def _write_all(descriptor: int, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create `folder` and the folders above it, each entry on disk before the next."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,160 @@
+"""Training rows for the pocket models: token ids with labels, where only what can be looked up is supervised."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from tasks import niah, prose
+
+IGNORED = -100  # label of positions without supervision
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def successor_rows(rng: np.random.Generator, rows: int, length: int, alphabet: NDArray[np.int64]) -> Batch:
+    """Walks over a random next-token map of each row's own, with random jumps.
+
+    Every row draws 8 to 24 symbols of `alphabet` and a successor for each, and follows it three times in four.
+    Supervised is each step along the map from a symbol that was left along the map before.
+
+    Returns: ids and labels, both [rows, length]; labels are aligned with the token that they predict from.
+    """
+    symbols = rng.integers(8, 25, size=rows)
+    chosen = np.stack([rng.choice(alphabet, 24, replace=False) for _ in range(rows)])
+    successor = rng.integers(0, symbols[:, None], size=(rows, 24))
+    jump = rng.random((rows, length)) < 0.25
+    target = rng.integers(0, symbols[:, None], size=(rows, length))
+    walk = np.zeros((rows, length), dtype=np.int64)
+    seen = np.zeros((rows, 24), dtype=bool)
+    supervised = np.zeros((rows, length), dtype=bool)
+    every = np.arange(rows)
+    for step in range(length - 1):
+        here = walk[:, step]
+        supervised[:, step] = seen[every, here] & ~jump[:, step]
+        walk[:, step + 1] = np.where(jump[:, step], target[:, step], successor[every, here])
+        seen[every, here] |= ~jump[:, step]
+    ids = np.take_along_axis(chosen, walk, axis=1)
+    labels = np.where(supervised, np.roll(ids, -1, axis=1), IGNORED)
+    return ids, labels
+
+
+@dataclass(frozen=True)
+class NeedleLevel:
+    """How hard the needle rows are.
+
+    Attributes:
+        length: tokens of a row.
+        share: upper bound of the share of template words that are kept between key and value.
+        haystack: upper bound of the share of a row that is prose.
+        full: share of the rows that have the whole template, as an evaluation prompt has.
+    """
+
+    length: int
+    share: float
+    haystack: float
+    full: float
+
+
+class NeedleRows:
+    """Lists of needles in prose with questions after them; only the values in the answers are supervised.
+
+    Keys and values are those that no evaluation uses (`prose.is_reserved`).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, sentences: int = 20_000) -> None:
+        self.rng = random.Random(seed)
+        self._encode = lambda text: tokenizer(text, add_special_tokens=False).input_ids
+        self._eos, self._bos, self._pad = tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id
+        template = niah.Template()
+        marker = "amber-oak"
+        key, value = self._encode(f" {marker}"), self._encode(" 1")
+        self._needle = _split(self._encode(" " + template.needle(marker, "1")), key, value)
+        self._question = _split(self._encode(template.question(marker) + template.answer_prefix(marker)), key)
+        self._intro = self._encode(template.intro)
+        self._adjectives = {w: self._encode(" " + w) for w in prose.ADJECTIVES}
+        self._nouns = {w: self._encode("-" + w) for w in prose.NOUNS}
+        self._sentences = [self._encode(" " + prose.sentence(self.rng)) for _ in range(sentences)]
+
+    def batch(self, rows: int, level: NeedleLevel) -> Batch:
+        """Returns: ids and labels, both [rows, longest row]; the rest of a row is padding without supervision."""
+        made = [self._row(level) for _ in range(rows)]
+        longest = max(len(tokens) for tokens, _ in made)
+        ids = np.full((rows, longest), self._pad, dtype=np.int64)
+        labels = np.full((rows, longest), IGNORED, dtype=np.int64)
+        for row, (tokens, supervised) in enumerate(made):
+            ids[row, : len(tokens)] = tokens
+            for at in supervised:
+                if 0 < at < len(tokens):
+                    labels[row, at - 1] = tokens[at]
+        return ids, labels
+
+    def _row(self, level: NeedleLevel) -> tuple[list[int], list[int]]:
+        rng = self.rng
+        whole = rng.random() < level.full
+        share = 1.0 if whole else rng.uniform(0.0, level.share)
+        questions = rng.randint(2, 8 if level.length < 700 else 16)
+        room = level.length - 1 - len(self._intro)
+        asked_cost = questions * (5 + int(share * 31))
+        prose_room = int(rng.uniform(0.0, level.haystack) * (room - asked_cost))
+        most = max(2, (room - asked_cost - prose_room) // (6 + int(share * 12)))
+        pairs = self._pairs(rng.randint(2, max(2, min(16, most))))
+        parts = [self._fill(self._needle, share, key, value) for key, value in pairs]
+        used = sum(map(len, parts)) + asked_cost
+        hay: list[list[int]] = []
+        prose_room = min(prose_room, room - used)
+        while prose_room > 0:
+            hay.append(rng.choice(self._sentences))
+            prose_room -= len(hay[-1])
+        for part in parts:
+            hay.insert(rng.randint(0, len(hay)), part)
+        tokens = [self._bos] + (self._intro if whole or rng.random() < share else [])
+        tokens += [token for part in hay for token in part]
+        supervised: list[int] = []
+        for key, value in rng.sample(pairs, min(questions, len(pairs))):
+            tokens += self._fill(self._question, share, key)
+            supervised += range(len(tokens), len(tokens) + len(value) + 1)
+            tokens += [*value, self._eos]
+        return tokens[: level.length], supervised
+
+    def _pairs(self, count: int) -> list[tuple[list[int], list[int]]]:
+        return [
+            (self._key(key), self._encode(" " + prose.draw_number(self.rng, 7, reserved=False)))
+            for key in prose.draw_keys(self.rng, count, reserved=False)
+        ]
+
+    def _key(self, key: str) -> list[int]:
+        adjective, noun = key.split("-")
+        return self._adjectives[adjective] + self._nouns[noun]
+
+    def _fill(self, pieces: list[list[int]], share: float, *slots: list[int]) -> list[int]:
+        """Template pieces, each word kept with probability `share`, and the slots between them."""
+        out: list[int] = []
+        for number, piece in enumerate(pieces):
+            out += piece if share >= 1.0 else [token for token in piece if self.rng.random() < share]
+            if number < len(slots):
+                out += slots[number]
+            elif number < len(pieces) - 1:
+                out += slots[0]
+        return out
+
+
+def _split(tokens: list[int], *slots: list[int]) -> list[list[int]]:
+    """Cut `tokens` at every occurrence of each slot, in order; raises ValueError if a slot never occurs."""
+    pieces: list[list[int]] = [[]]
+    at = found = 0
+    while at < len(tokens):
+        slot = next((s for s in slots if tokens[at : at + len(s)] == s), None)
+        if slot is None:
+            pieces[-1].append(tokens[at])
+            at += 1
+        else:
+            pieces.append([])
+            at += len(slot)
+            found += 1
+    if found < len(slots):
+        raise ValueError(f"the tokenizer joins a key or value with its neighbours: found {found} of {len(slots)} slots")
+    return pieces

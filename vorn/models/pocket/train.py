@@ -1,0 +1,230 @@
+"""Train a pocket model that really retrieves: matching by content first, then the template, then haystack and length.
+
+`python -m vorn.models.pocket.train --out DIR` starts or resumes (the checkpoint lies in `--work`), and writes the
+checkpoint in the Hugging Face layout, with its tokenizer, when it is done. CPU is enough; the seed fixes the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from vorn.models.pocket.rows import IGNORED, Batch, NeedleLevel, NeedleRows, successor_rows
+from vorn.models.pocket.tokenizer import build
+
+ALPHABETS = (40, 120, 360, 3600)  # successor maps: symbols to draw from
+LEVELS = (
+    *(NeedleLevel(length=128 + 24 * step, share=step / 10, haystack=0.1, full=0.2 * step / 10) for step in range(11)),
+    *(NeedleLevel(length=length, share=1.0, haystack=0.9, full=0.5) for length in (512, 768, 1088)),
+    *(NeedleLevel(length=length, share=1.0, haystack=1.0, full=0.8) for length in (1600, 2176)),
+)
+MAP_PASSED, LEVEL_PASSED = 0.8, 0.9  # running accuracy at which the next step of the curriculum begins
+NEEDLE_RATE = 0.25  # share of the peak learning rate once the maps are passed: more of it stalls the needles
+
+
+@dataclass
+class Progress:
+    """Where training stands; saved with the weights."""
+
+    tokens: int = 0
+    step: int = 0
+    alphabet: int = 0  # index into ALPHABETS; its length when the maps are passed
+    level: int = 0  # index into LEVELS
+    accuracy: float = 0.0  # running, of what is being learned
+    seconds: float = 0.0
+
+
+def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
+    """A Llama of about 1.2M parameters with random weights."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=352,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=4096,
+            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+class Curriculum:
+    """Chooses the next batch from the progress so far."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, batch_tokens: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.needles = NeedleRows(tokenizer, seed)
+        self.symbols = np.arange(len(tokenizer) - ALPHABETS[-1], len(tokenizer))
+        self.batch_tokens = batch_tokens
+
+    def batch(self, progress: Progress) -> tuple[Batch, bool]:
+        """The next batch, and whether its accuracy counts for the progress."""
+        maps = progress.alphabet < len(ALPHABETS)
+        if maps or self.rng.random() < (0.15 if progress.level < 11 else 0.03):
+            size = ALPHABETS[progress.alphabet] if maps else ALPHABETS[-1]
+            alphabet = np.random.default_rng(size).permutation(self.symbols)[:size]
+            return successor_rows(self.rng, self.batch_tokens // 128, 128, alphabet), maps
+        # One batch in four is from an earlier level, so that nothing learned is lost.
+        newest = progress.level
+        chosen = newest if self.rng.random() < 0.75 else int(self.rng.integers(0, newest + 1))
+        level = LEVELS[chosen]
+        return self.needles.batch(max(1, self.batch_tokens // level.length), level), chosen == newest
+
+    def advance(self, progress: Progress, correct: float) -> None:
+        """Update the running accuracy, and move on when it is high enough."""
+        progress.accuracy = 0.97 * progress.accuracy + 0.03 * correct
+        if progress.alphabet < len(ALPHABETS):
+            if progress.accuracy > MAP_PASSED:
+                progress.alphabet, progress.accuracy = progress.alphabet + 1, 0.5
+        elif progress.accuracy > LEVEL_PASSED and progress.level + 1 < len(LEVELS):
+            progress.level, progress.accuracy = progress.level + 1, 0.7
+
+
+def loss_and_accuracy(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """Cross entropy at the supervised positions and the share of them predicted right."""
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+    at = labels != IGNORED
+    logits = model.lm_head(hidden[at])
+    return F.cross_entropy(logits.float(), labels[at]), (logits.argmax(-1) == labels[at]).float().mean().item()
+
+
+def optimizers(model: PreTrainedModel, matrix_lr: float, other_lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for embeddings and norms; `peak` is each group's full rate."""
+    inside = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
+    known = {id(p) for p in inside}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(inside, lr=matrix_lr, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    for optimizer, peak in zip(made, (matrix_lr, other_lr), strict=True):
+        optimizer.param_groups[0]["peak"] = peak
+    return made
+
+
+def schedule(progress: Progress, total: int) -> float:
+    """Share of the peak learning rate: warm-up over 100k tokens, two plateaus, linear to zero in the last quarter."""
+    plateau = 1.0 if progress.alphabet < len(ALPHABETS) else NEEDLE_RATE
+    return plateau * min(1.0, (progress.tokens + 1) / 100_000, max(0.0, (total - progress.tokens) / (0.25 * total)))
+
+
+class Run:
+    """One training run: model, optimizers, curriculum and progress, saved together and resumed together."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.tokenizer = build()
+        self.model = llama(self.tokenizer, args.seed)
+        self.optimizers = optimizers(self.model, args.matrix_lr, args.other_lr)
+        self.curriculum = Curriculum(self.tokenizer, args.seed, args.batch_tokens)
+        self.progress = Progress()
+        self.state_file = args.work / "state.pt"
+
+    def save(self) -> None:
+        """Write the whole state; a kill at any moment leaves the previous one intact."""
+        self.args.work.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "curriculum": (self.curriculum.rng, self.curriculum.needles.rng),
+            "progress": dataclasses.asdict(self.progress),
+        }
+        temporary = self.state_file.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.state_file)
+
+    def resume(self) -> bool:
+        """Continue from the saved state, if there is one."""
+        if not self.state_file.exists():
+            return False
+        state = torch.load(self.state_file, weights_only=False)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.curriculum.rng, self.curriculum.needles.rng = state["curriculum"]
+        self.progress = Progress(**state["progress"])
+        return True
+
+    def step(self) -> float:
+        """One batch: forward in bfloat16 where it helps, backward, update. Returns the loss."""
+        (ids, labels), counts = self.curriculum.batch(self.progress)
+        # Short rows are faster with plain matrix products in bfloat16 than with the CPU's fused kernel.
+        self.model.set_attn_implementation("eager" if ids.shape[1] <= 256 else "sdpa")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, correct = loss_and_accuracy(self.model, torch.from_numpy(ids), torch.from_numpy(labels))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        share = schedule(self.progress, self.args.tokens)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            optimizer.step()
+            optimizer.zero_grad()
+        self.progress.tokens += ids.size
+        self.progress.step += 1
+        if counts:
+            self.curriculum.advance(self.progress, correct)
+        return loss.item()
+
+    def train(self) -> None:
+        """Until the token budget is spent, saving every minute."""
+        saved = printed = clock = time.monotonic()
+        while self.progress.tokens < self.args.tokens:
+            loss = self.step()
+            now = time.monotonic()
+            self.progress.seconds += now - clock
+            clock = now
+            if now - printed > 10:
+                print(json.dumps({**dataclasses.asdict(self.progress), "loss": round(loss, 4)}), flush=True)
+                printed = now
+            if now - saved > 60:
+                self.save()
+                saved = now
+        self.save()
+
+    def export(self) -> None:
+        """Write the checkpoint as `from_pretrained` reads it."""
+        self.model.set_attn_implementation("sdpa")
+        self.model.save_pretrained(self.args.out)
+        self.tokenizer.save_pretrained(self.args.out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the finished checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("checkpoints/pocket_llama"), help="resumable state")
+    parser.add_argument("--tokens", type=int, default=40_000_000, help="tokens to train on")
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--matrix-lr", type=float, default=1.5e-2, help="peak rate of Muon")
+    parser.add_argument("--other-lr", type=float, default=3e-3, help="peak rate of AdamW")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    run = Run(args)
+    run.resume()
+    run.train()
+    run.export()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What is measured: fixtures, cells' labels, observations, and the hashes that identify them. Pure Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+REFERENCE = "full"  # label of the cell in which nothing is evicted
+
+
+class BadInput(ValueError):
+    """A mistake of the user's: the message names the field, the value, what is legal and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixture:
+    """One prompt with its accepted answers. All spans are (start, end) character offsets into `prompt`, end exclusive.
+
+    The model reads `prompt` (through its chat template as the user's turn, where it has one) followed by
+    `answer_prefix`, the beginning of the answer that the model continues.
+    """
+
+    fixture_id: str  # unique within a task and stable across processes
+    prompt: str
+    answer_prefix: str  # "" if the task has none; stands after the assistant's header in a chat template
+    question_start: int  # characters; the context is prompt[:question_start]
+    answers: tuple[str, ...]
+    evidence: tuple[tuple[int, int], ...]  # the spans a reader needs to answer
+    metadata: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Outcome of one fixture in one cell; one JSON line of a ledger.
+
+    `outcome` is None exactly when `error` is set: a failure is not a wrong answer, and is excluded and counted.
+    Times are wall-clock seconds; those of a panel are shared by its cells and are not the cost of one cell.
+    """
+
+    cell_id: str  # hash of evaluation, policy with parameters, unit, guards, budget, contract
+    cell: str  # readable label, `vorn(layer=3)/sentence/64`
+    evaluation_id: str  # hash of model, task, decode settings, dtype
+    fixture_id: str
+    fingerprint: str  # hash of the rendered prompt and the answers
+    model: str
+    task: str
+    contract: str
+    policy: str  # name, "full" for the reference
+    params: str  # the policy's resolved parameters that differ from its defaults, "layer=3"; "" for none
+    unit: str  # with its non-default settings, "sentence(pool=mean)"; "" for the reference
+    guards: str  # "matched", "published", "none"; "" for the reference
+    budget: str  # as asked: "64" tokens, "25%" of the prompt; "" for the reference
+    budget_tokens: int  # resolved for this fixture; the prompt's length for the reference
+    grade: str  # name and version of the grading rule, "ruler_all@1"
+    outcome: float | None  # in [0, 1]; 1.0 is a hit
+    completion: str  # raw model output, before answer extraction
+    answer_graded: str  # the text that was graded
+    answers: tuple[str, ...]
+    prompt_tokens: int
+    kept_tokens: float  # mean over layers and KV heads
+    evidence_tokens: int  # prompt tokens that overlap an evidence span
+    evidence_kept: float | None  # fraction of them kept, mean over layers and KV heads; None without evidence
+    panel_prefill_s: float  # shared prefill with capture, device drained
+    prune_s: float  # scoring, selection and gathering of this cell
+    panel_decode_s: float  # decoding of all cells of the panel together, device drained
+    batch_rows: int  # cells decoded together with this one, itself included
+    kv_bytes: int  # computed from the kept entries, not measured
+    peak_bytes: int | None  # peak device memory during the fixture; process peak RSS on a CPU
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.outcome is None) != (self.error is not None):
+            raise ValueError(
+                f"observation of fixture {self.fixture_id!r} in cell {self.cell!r}: outcome={self.outcome!r} with "
+                f"error={self.error!r}; exactly one of the two must be None"
+            )
+        if self.outcome is not None and not 0.0 <= self.outcome <= 1.0:
+            raise ValueError(f"outcome={self.outcome!r} of fixture {self.fixture_id!r}: legal values lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """First line of every ledger segment: under which circumstances its observations were made."""
+
+    evaluation_id: str
+    created: str  # ISO 8601, UTC
+    host: str
+    pid: int
+    rank: int
+    config: Mapping[str, Any]  # the resolved configuration of the run
+    versions: Mapping[str, str]  # package -> version, "python" among them
+    dtype: str
+    device: str
+    git_revision: str | None  # of the code, with "+dirty" if it had uncommitted changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A report was made, on so many fixtures: whoever extends a run after a look must know of it."""
+
+    evaluation_id: str
+    created: str  # ISO 8601, UTC
+    fixtures: int  # distinct fixtures with an outcome, at the time
+
+
+def canonical_json(value: object) -> str:
+    """The one text of a JSON-like value: sorted keys, no spaces, no NaN. Raises ValueError or TypeError otherwise."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object, length: int = 16) -> str:
+    """First `length` hex digits of the SHA-256 of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+def fingerprint(prompt: str, answers: tuple[str, ...]) -> str:
+    """Hash of what a fixture asks and accepts; a ledger refuses a fixture whose fingerprint changed."""
+    return digest([prompt, list(answers)])
+
+
+def to_dict(record: Observation | Manifest | Look) -> dict[str, Any]:
+    """The record's fields as JSON-ready values."""
+    return dataclasses.asdict(record)

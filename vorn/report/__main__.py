@@ -1,0 +1,70 @@
+"""`python -m vorn.report LEDGER... [--out DIR] [--quiet]`: the report of ledgers, without a model or torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vorn.ledger import SEGMENT_GLOB, read_ledger
+from vorn.records import BadInput
+from vorn.report.build import build_report
+from vorn.report.terminal import print_report
+from vorn.report.write import write_report
+
+EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 bad input, 4 the report could not be written."""
+    parser = argparse.ArgumentParser(prog="python -m vorn.report", description="Cells and paired tests from ledgers.")
+    parser.add_argument(
+        "ledgers", nargs="+", type=Path, metavar="LEDGER", help="an evaluation's folder, or their parent"
+    )
+    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the files (report)")
+    parser.add_argument("--quiet", action="store_true", help="write the files, print nothing")
+    arguments = parser.parse_args(argv)
+    try:
+        report = build_report(read_ledger(*evaluation_folders(arguments.ledgers)))
+    except BadInput as error:
+        print(f"vorn.report: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    if not arguments.quiet:
+        print_report(report, Console())
+        sys.stdout.flush()
+    try:
+        paths = write_report(report, arguments.out)
+    except OSError as error:
+        print(f"vorn.report: the report could not be written to --out={arguments.out}: {error}", file=sys.stderr)
+        return EXIT_REPORT_FAILED
+    if not arguments.quiet:
+        print(f"\nwritten to {arguments.out}: {', '.join(path.name for path in paths)}")
+    return 0
+
+
+def evaluation_folders(paths: Sequence[Path]) -> list[Path]:
+    """Each path that holds segments, or the folders in it that do; every folder once.
+
+    Raises: BadInput for a path that is no folder or leads to no segment.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise BadInput(
+                f"LEDGER={str(path)!r} is no folder; legal is an evaluation's folder or their parent, `ledgers`"
+            )
+        folders = [one for one in (path, *sorted(path.iterdir())) if one.is_dir() and any(one.glob(SEGMENT_GLOB))]
+        if not folders:
+            raise BadInput(
+                f"LEDGER={str(path)!r} holds no segment ({SEGMENT_GLOB}), nor does a folder in it; legal is an "
+                "evaluation's folder or their parent; run an evaluation first or name its ledger_dir"
+            )
+        found.update(dict.fromkeys(folder.resolve() for folder in folders))
+    return list(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

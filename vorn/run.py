@@ -1,0 +1,202 @@
+"""Carries one panel out: checkpoint, fixtures, ledger, Lightning's predict loop, report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from platform import node, python_version
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from vorn.cells import CellSpec
+from vorn.data import EvaluationData
+from vorn.evaluation import Evaluation, ReportFailed
+from vorn.ledger import LedgerWriter
+from vorn.models.checkpoint import Checkpoint, eos_ids, find_checkpoint
+from vorn.models.prompts import Renderer
+from vorn.module import EvictionModule, Settings
+from vorn.panel import PanelPlan, evaluation_identity
+from vorn.records import BadInput, Fixture, Manifest, digest
+
+DONE, WITH_ERRORS, NO_REPORT = 0, 3, 4
+_PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
+
+
+def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
+    """Measure what the ledger lacks, then report. Returns the exit code.
+
+    Tokenizer, fixtures and ledger are checked before the model's weights are loaded.
+    Raises: BadInput for a mistake of the user's.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    device = _device(str(cfg.trainer.accelerator))
+    checkpoint = find_checkpoint(settings["model"], device)
+    renderer = Renderer(checkpoint.tokenizer, settings["model"]["chat_template"])
+    fixtures = _fixtures(cfg, renderer)
+    texts = [renderer.text(fixture.prompt, fixture.answer_prefix) for fixture in fixtures]
+    _check_lengths(fixtures, renderer, checkpoint, plan, int(cfg.task.max_new_tokens))
+    evaluation = _evaluation(cfg, settings, plan.cells, checkpoint, fixtures, texts, device, out_dir)
+    todo = evaluation.todo()
+    callbacks, loggers = _callbacks(cfg, evaluation), _loggers(cfg)
+    try:
+        if todo:
+            print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
+            trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=out_dir)
+            module = _module(cfg, settings, checkpoint, evaluation, device)
+            data = EvaluationData(fixtures, todo, evaluation.fingerprints, renderer)
+            trainer.predict(module, datamodule=data, return_predictions=False)
+        else:
+            print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
+            for callback in callbacks:
+                if hasattr(callback, "report"):
+                    callback.report(loggers)
+    except ReportFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NO_REPORT
+    finally:
+        evaluation.writer.close()
+        _finish(loggers)
+    errors = any(seen.error for seen in evaluation.measured().observations)
+    return WITH_ERRORS if errors else DONE
+
+
+def _device(accelerator: str) -> torch.device:
+    use_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
+    """The first `limit` fixtures of the task, or as many as the task says."""
+    task = instantiate(cfg.task, count_tokens=renderer.count_tokens)
+    fixtures = list(islice(task, cfg.limit if cfg.limit is not None else task.fixtures))
+    if not fixtures:
+        raise BadInput(f"task={cfg.task.name!r} has 0 fixtures: at least 1 is needed; check its files and its filters")
+    seen: set[str] = set()
+    for fixture in fixtures:
+        if fixture.fixture_id in seen:
+            raise BadInput(
+                f"task={cfg.task.name!r}: fixture_id {fixture.fixture_id!r} occurs twice; outcomes are paired by it, "
+                "so each must be unique; rename one of them"
+            )
+        seen.add(fixture.fixture_id)
+    return fixtures
+
+
+def _check_lengths(
+    fixtures: list[Fixture], renderer: Renderer, checkpoint: Checkpoint, plan: PanelPlan, max_new_tokens: int
+) -> None:
+    most = checkpoint.context_tokens
+    for fixture in fixtures:
+        tokens = renderer.count_tokens(fixture.prompt, fixture.answer_prefix)
+        if tokens < 2:
+            raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
+        if most is not None and tokens + max_new_tokens > most:
+            raise BadInput(
+                f"fixture {fixture.fixture_id!r} has {tokens} tokens and task.max_new_tokens={max_new_tokens}: together "
+                f"more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
+                "(task.context_tokens) or choose a model with a longer context"
+            )
+
+
+def _evaluation(
+    cfg: DictConfig,
+    settings: Mapping[str, Any],
+    specs: tuple[CellSpec, ...],
+    checkpoint: Checkpoint,
+    fixtures: list[Fixture],
+    texts: list[str],
+    device: torch.device,
+    out_dir: Path,
+) -> Evaluation:
+    identity = evaluation_identity(cfg, weights_digest=checkpoint.weights_digest, dtype=checkpoint.dtype_name)
+    folder = Path(cfg.ledger_dir) / digest(identity)
+
+    def manifest() -> Manifest:
+        return Manifest(
+            evaluation_id=digest(identity),
+            created=datetime.now(UTC).isoformat(),
+            host=node(),
+            pid=os.getpid(),
+            rank=int(os.environ.get("RANK", "0")),
+            config=settings,
+            versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
+            dtype=checkpoint.dtype_name,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            git_revision=_git_revision(),
+        )
+
+    return Evaluation(identity, specs, fixtures, texts, folder, LedgerWriter(folder, manifest), out_dir)
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout this runs from, "+dirty" with uncommitted changes; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=False).stdout
+
+    revision = git("rev-parse", "HEAD").strip()
+    return (revision + ("+dirty" if git("status", "--porcelain", "-uno").strip() else "")) or None
+
+
+def _module(
+    cfg: DictConfig, settings: Mapping[str, Any], checkpoint: Checkpoint, evaluation: Evaluation, device: torch.device
+) -> EvictionModule:
+    model = checkpoint.load(
+        attn_implementation=settings["model"]["attn_implementation"],
+        device_map=settings["model"]["device_map"],
+        device=device,
+    )
+    how = Settings(
+        evaluation_id=evaluation.evaluation_id,
+        model=str(cfg.model.name),
+        task=str(cfg.task.name),
+        grade=str(cfg.task.grade),
+        max_new_tokens=int(cfg.task.max_new_tokens),
+        first_token=str(cfg.decode.first_token),
+        max_cells=int(cfg.decode.max_cells),
+        max_bytes=int(cfg.decode.max_bytes),
+        chunk_tokens=cfg.prefill.chunk_tokens,
+    )
+    return EvictionModule(model, checkpoint.tokenizer, eos_ids(model, checkpoint.tokenizer), evaluation.specs, how)
+
+
+def _callbacks(cfg: DictConfig, evaluation: Evaluation) -> list[Callback]:
+    """Every configured callback; one with `_partial_: true` is given the evaluation."""
+    made = [instantiate(one) for one in cfg.callbacks.values()]
+    return [one(evaluation) if isinstance(one, partial) else one for one in made]
+
+
+def _loggers(cfg: DictConfig) -> list[Logger]:
+    """The configured logger; one that cannot be made is reported and left out."""
+    if not cfg.logger:
+        return []
+    try:
+        return [instantiate(cfg.logger)]
+    except Exception as error:
+        print(f"warning: no logger ({type(error).__name__}: {error}); the ledger records everything", file=sys.stderr)
+        return []
+
+
+def _finish(loggers: list[Logger]) -> None:
+    """Close what loggers hold open in this process, or the next job of a sweep would write into it."""
+    for logger in loggers:
+        logger.finalize("success")
+    wandb: Any = sys.modules.get("wandb")
+    finish: Callable[[], None] | None = getattr(wandb, "finish", None)
+    if finish is not None and wandb.run is not None:
+        finish()
