@@ -60,6 +60,8 @@ class KVPruning(Callback):
         drain(device)
         start = perf_counter()
         sinks, recent = cell.resolve_guards(budget)
+        if cell.first_token == "refeed":
+            recent = max(recent, 1)  # the last prompt token is fed again, so it is in the cache and must count
         try:
             ids = unit_ids(policy.unit)
             kept = policy.keep(prefill.signals, ids, budget, sinks=sinks, recent=recent)

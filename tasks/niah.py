@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class NiahMultikey:
         context_tokens: most tokens of the whole rendered prompt; as many sentences stand in it as fit.
         keys: needles in the haystack, the asked one included.
         digits: digits of a value; RULER's is 7.
-        fixtures: how many there are.
+        fixtures: how many a run takes unless its `limit` says otherwise; there is no end to them.
         seed: changes every fixture.
         count_tokens: length in tokens of (prompt, answer prefix) as the model reads them.
     """
@@ -68,11 +69,8 @@ class NiahMultikey:
             if not low <= value <= high:
                 raise BadInput(f"task.{field}={value}: legal values are whole numbers from {low} to {high}")
 
-    def __len__(self) -> int:
-        return self.fixtures
-
     def __iter__(self) -> Iterator[Fixture]:
-        return (self.fixture(index) for index in range(self.fixtures))
+        return map(self.fixture, itertools.count())
 
     def fixture(self, index: int) -> Fixture:
         """Fixture number `index`; raises BadInput if `context_tokens` cannot hold the needles and the question."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
+from vorn.ledger import LedgerContents
 from vorn.records import Manifest, Observation
 
 
@@ -65,3 +67,37 @@ def make_manifest(**changes: Any) -> Manifest:
         "git_revision": "abc",
     }
     return Manifest(**fields | changes)
+
+
+def make_contents(*observations: Observation, **changes: Any) -> LedgerContents:
+    """What a ledger with these observations holds; `changes` are other fields."""
+    contents = LedgerContents(
+        observations=observations,
+        manifests=(make_manifest(),),
+        looks=(),
+        damaged=(),
+        disagreements=(),
+        duplicates=0,
+    )
+    return replace(contents, **changes)
+
+
+def run_cell(hits: str, **changes: Any) -> list[Observation]:
+    """An observation per character: "1" hit, "0" miss, "h" half of the answers, "x" error; " " was not attempted."""
+    outcomes = {"1": 1.0, "0": 0.0, "h": 0.5, "x": None}
+    return [
+        make_observation(fixture_id=f"f{i}", outcome=outcomes[mark], error="broke" if mark == "x" else None, **changes)
+        for i, mark in enumerate(hits)
+        if mark != " "
+    ]
+
+
+def make_panel() -> list[Observation]:
+    """Two units, two budgets, three policies with clear differences, and a reference."""
+    cells = run_cell("1" * 40, policy="full")
+    for unit, more in (("token", 0), ("sentence", 3)):
+        for budget, better in (("64", 0), ("25%", 4)):
+            for policy, hits in (("tova", 30), ("h2o", 28), ("random", 3)):
+                hits += more + better
+                cells += run_cell("1" * hits + "0" * (40 - hits), policy=policy, unit=unit, budget=budget)
+    return cells

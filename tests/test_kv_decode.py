@@ -151,6 +151,34 @@ def test_two_full_cells_agree_and_leave_the_prefill_as_it_was() -> None:
     assert run("llama", [FULL], read_prompt, first_token="prefill").cells[0].token_ids == first.cells[0].token_ids
 
 
+def test_two_full_cells_may_part_ways() -> None:
+    """As they can in half precision: each needs a cache of its own."""
+    read_prompt = read("llama")
+    free = run("llama", [FULL], read_prompt).cells[0].token_ids
+
+    def run_diverted(branches: Sequence[Branch]) -> Decoding:
+        """Decoding in which the first row cannot take the best token at step 1."""
+        calls: list[int] = []
+
+        def divert(module: object, inputs: object, output: Tensor) -> Tensor:
+            calls.append(1)
+            output = output.clone()
+            if len(calls) == 2:
+                output[0, :, free[1]] = torch.nan
+            return output
+
+        handle = tiny_model("llama").lm_head.register_forward_hook(divert)
+        try:
+            return run("llama", branches, read_prompt)
+        finally:
+            handle.remove()
+
+    alone, (diverted, other) = run_diverted([FULL]).cells[0], run_diverted([FULL, FULL]).cells
+    assert alone.token_ids[:2] != free[:2]
+    assert diverted.token_ids == alone.token_ids
+    assert other.token_ids == free
+
+
 def test_limits_make_more_batches_with_the_same_tokens() -> None:
     read_prompt, branches = read("qwen3"), [*drawn_branches(4), FULL]
     at_once = run("qwen3", branches, read_prompt)

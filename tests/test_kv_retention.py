@@ -106,6 +106,17 @@ def test_word_units_without_fill_may_leave_budget_unspent() -> None:
     assert sets(kept, 0) == [{0}]  # the best unit does not fit, and nothing is tried after it
 
 
+@pytest.mark.parametrize(
+    ("pool", "top_k", "best"), [("max", 1, 1), ("mean", 1, 1), ("topk_mean", 2, 0), ("topk_mean", 9, 1)]
+)
+def test_pooling_decides_between_units(pool: str, top_k: int, best: int) -> None:
+    # Unit 0: max 3, mean 1.5, mean of the two best 3. Unit 1: max 4, mean 2.125, mean of the two best 2.75.
+    scores = torch.tensor([[[3.0, 0.0, 3.0, 0.0, 1.5, 4.0, 1.5, 1.5]]])
+    rule = UnitRule(fill=False, fit="prefix", pool=pool, top_k=top_k)
+    kept = retain(scores, 4, unit_ids=[0] * 4 + [1] * 4, rule=rule, sinks=0, recent=0)
+    assert sets(kept, 0) == [set(range(4 * best, 4 * best + 4))]
+
+
 @pytest.mark.parametrize("unit_ids", [None, [0, 0, 1, 1]])
 def test_nan_scores_are_refused(unit_ids: list[int] | None) -> None:
     scores = torch.tensor([[[0.0, 1.0, math.nan, 2.0]]])

@@ -37,6 +37,7 @@ _COMMON = {
     "eos_token_id": None,
     "pad_token_id": None,
 }
+# Gemma's `query_pre_attn_scalar` below differs from the head's width, so that the usual scaling would be wrong.
 _MIXED = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"]
 
 
@@ -45,7 +46,7 @@ def _gemma2() -> PreTrainedModel:
         **_COMMON,
         num_hidden_layers=4,
         sliding_window=WINDOW,
-        query_pre_attn_scalar=16,
+        query_pre_attn_scalar=25,
         attn_logit_softcapping=5.0,
         layer_types=_MIXED[1:],
     )
@@ -54,7 +55,7 @@ def _gemma2() -> PreTrainedModel:
 
 def _gemma3() -> PreTrainedModel:
     config = Gemma3TextConfig(
-        **_COMMON, num_hidden_layers=5, sliding_window=WINDOW, query_pre_attn_scalar=16, layer_types=_MIXED
+        **_COMMON, num_hidden_layers=5, sliding_window=WINDOW, query_pre_attn_scalar=25, layer_types=_MIXED
     )
     return _make(Gemma3ForCausalLM, config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -67,6 +68,10 @@ class EvaluationData(LightningDataModule):
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return DataLoader(_Every(items, rank, world), batch_size=None, num_workers=0)
+
+    def transfer_batch_to_device(self, batch: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
+        """The item itself: it holds no tensor, and Lightning cannot walk through frozen dataclasses."""
+        return batch
 
 
 class _Every(Dataset[WorkItem]):

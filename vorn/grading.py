@@ -68,6 +68,6 @@ def _found(completion: str, answers: Sequence[str]) -> tuple[str, list[bool]]:
             f"answers={answers!r} cannot be graded: legal is a list of at least one non-empty string; "
             "repair the task that built the fixture"
         )
-    text = _CONTROL.sub("\n", completion.strip()).strip()
+    text = _CONTROL.sub("\n", completion).strip()
     lowered = text.lower()
     return text, [answer.lower() in lowered for answer in answers]

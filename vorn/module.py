@@ -81,10 +81,6 @@ class EvictionModule(LightningModule):
         """Layers and heads of the model."""
         return model_shape(self.model)
 
-    def transfer_batch_to_device(self, batch: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
-        """The item itself: it holds no tensor, and Lightning cannot walk through frozen dataclasses."""
-        return batch
-
     def predict_step(self, item: WorkItem, batch_idx: int = 0) -> list[Observation]:
         """One observation per cell of the item, in the panel's order; a failure becomes observations with `error`."""
         _reset_peak(self.model.device)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -17,8 +19,10 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from transformers.utils.logging import disable_progress_bar
 
 from vorn.cells import CellSpec
 from vorn.data import EvaluationData
@@ -40,6 +44,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     Tokenizer, fixtures and ledger are checked before the model's weights are loaded.
     Raises: BadInput for a mistake of the user's.
     """
+    _quieten()
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     device = _device(str(cfg.trainer.accelerator))
     checkpoint = find_checkpoint(settings["model"], device)
@@ -70,6 +75,16 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
         _finish(loggers)
     errors = any(seen.error for seen in evaluation.measured().observations)
     return WITH_ERRORS if errors else DONE
+
+
+def _quieten() -> None:
+    """Leave the terminal to progress and results: libraries report what is wrong, not what is usual."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    disable_progress_bar()
+    # Lightning 2.6 with torch 2.13 warns about its own use of pytree, in every run.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+    # Fixtures are made here and not loaded from a disk; worker processes would only copy them.
+    warnings.filterwarnings("ignore", r".*does not have many workers", PossibleUserWarning)
 
 
 def _device(accelerator: str) -> torch.device:

@@ -32,15 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    if not arguments.quiet:
-        print_report(report, Console())
-        sys.stdout.flush()
     try:
         paths = write_report(report, arguments.out)
     except OSError as error:
         print(f"vorn.report: the report could not be written to --out={arguments.out}: {error}", file=sys.stderr)
         return EXIT_REPORT_FAILED
     if not arguments.quiet:
+        print_report(report, Console())
         print(f"\nwritten to {arguments.out}: {', '.join(path.name for path in paths)}")
     return 0
 

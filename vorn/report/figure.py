@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,10 +16,18 @@ from vorn.records import REFERENCE
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.words import heading
 
-# Okabe and Ito's colours, distinct for every common kind of colour blindness; black is left to the reference.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+# Okabe and Ito's colours, distinct for every common kind of colour blindness. Black is left to the reference, and grey
+# stands for their yellow, which is hard to see on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 MARKERS = "osD^vPX*<>"
-_STYLE = {"text.parse_math": False, "svg.hashsalt": "vorn", "font.size": 9, "axes.spines.top": False}
+DASHES = ("-", "--", ":")  # the next round of colours
+_STYLE = {
+    "text.parse_math": False,
+    "svg.hashsalt": "vorn",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +40,31 @@ class _Line:
 
 def draw(report: Report) -> dict[str, bytes]:
     """The figure as the bytes of a file, by format: "png" and "svg"."""
+    with matplotlib.rc_context(_STYLE):
+        figure = build_figure(report)
+        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+
+
+def build_figure(report: Report) -> Any:
+    """The matplotlib Figure: a panel per evaluation and unit, in the order of the report."""
     panels = [
-        (heading(evaluation, report), evaluation, unit)
+        (evaluation, unit)
         for evaluation in report.evaluations
         for unit in (dict.fromkeys(cell.unit for cell in evaluation.cells if not cell.is_reference) or [""])
     ]
-    labels = dict.fromkeys(line.label for _, evaluation, unit in panels for line in _lines(evaluation, unit))
-    styles = {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
+    labels = dict.fromkeys(line.label for evaluation, unit in panels for line in _lines(evaluation, unit))
+    styles = {label: _style(index) for index, label in enumerate(labels)}
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    with matplotlib.rc_context({**_STYLE, "axes.spines.right": False}):
-        figure = Figure(figsize=(1.0 + 4.0 * columns, 1.2 + 3.2 * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
-        for axes in list(grid)[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (title, evaluation, unit) in zip(grid, panels, strict=False):
-            _panel(axes, evaluation, unit, styles)
-            axes.set_title(f"{title}\nunit: {unit}" if unit else title)
-        _legend(figure)
-        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+    figure = Figure(figsize=(1.0 + 4.0 * columns, 1.2 + 3.2 * rows), layout="constrained")
+    for index, (evaluation, unit) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        _panel(axes, evaluation, unit, styles)
+        axes.set_title(heading(evaluation, report) + (f"\nunit: {unit}" if unit else ""))
+        if index % columns == 0:
+            axes.set_ylabel("hit rate, 95 % Wilson interval")
+    _legend(figure)
+    return figure
 
 
 def _lines(evaluation: EvaluationReport, unit: str) -> list[_Line]:
@@ -71,48 +85,55 @@ def _lines(evaluation: EvaluationReport, unit: str) -> list[_Line]:
     ]
 
 
-def _panel(axes: Any, evaluation: EvaluationReport, unit: str, styles: dict[str, tuple[str, str]]) -> None:
+def _panel(axes: Any, evaluation: EvaluationReport, unit: str, styles: Mapping[str, Mapping[str, str]]) -> None:
     for cell in evaluation.cells:
         if cell.is_reference and cell.hit_rate is not None:
             axes.axhspan(cell.ci_low, cell.ci_high, color="0.85", lw=0)
             axes.axhline(cell.hit_rate, color="black", lw=1, ls="--", label=REFERENCE)
     lines = _lines(evaluation, unit)
-    ticks: dict[float, str] = {}
-    for line in lines:
-        for cell in line.cells:
-            ticks.setdefault(cell.mean_budget_tokens, _tick(cell))
-    step = _dodge(sorted(ticks), len(lines))
+    places = _places([cell for line in lines for cell in line.cells])
+    step = _dodge(sorted(places.values()), len(lines))
     for index, line in enumerate(lines):
-        colour, marker = styles[line.label]
         shift = math.exp(step * (index - (len(lines) - 1) / 2))
-        x = [cell.mean_budget_tokens * shift for cell in line.cells]
+        x = [places[cell.budget] * shift for cell in line.cells]
         y = [cell.hit_rate or 0.0 for cell in line.cells]
-        below = [rate - (cell.ci_low or 0.0) for rate, cell in zip(y, line.cells, strict=True)]
-        above = [(cell.ci_high or 0.0) - rate for rate, cell in zip(y, line.cells, strict=True)]
         # rounding may put an interval's end a hair beyond its rate, which errorbar refuses
-        spread = [[max(0.0, end) for end in below], [max(0.0, end) for end in above]]
-        axes.errorbar(x, y, spread, color=colour, marker=marker, ms=5, lw=1.3, capsize=2.5, label=line.label)
-    if ticks:
+        below = [max(0.0, rate - (cell.ci_low or 0.0)) for rate, cell in zip(y, line.cells, strict=True)]
+        above = [max(0.0, (cell.ci_high or 0.0) - rate) for rate, cell in zip(y, line.cells, strict=True)]
+        axes.errorbar(x, y, [below, above], ms=5, lw=1.3, capsize=2.5, label=line.label, **styles[line.label])
+    if places:
         axes.set_xscale("log")
-        axes.set_xlim(min(ticks) / 1.4, max(ticks) * 1.4)
-        axes.set_xticks(list(ticks), list(ticks.values()), minor=False)
+        axes.set_xlim(min(places.values()) / 1.4, max(places.values()) * 1.4)
+        axes.set_xticks(list(places.values()), [_tick(budget, place) for budget, place in places.items()])
         axes.set_xticks([], minor=True)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("budget, tokens (mean over fixtures)")
-    axes.set_ylabel("hit rate, 95 % Wilson interval")
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
 
 
-def _dodge(budgets: Sequence[float], lines: int) -> float:
-    """Distance between neighbouring lines in log tokens: a third of the narrowest gap is shared among them."""
-    gaps = [math.log(right / left) for left, right in pairwise(budgets)]
+def _style(index: int) -> dict[str, str]:
+    """Colour, marker and dashes of the line with this number."""
+    dashes = DASHES[index // len(COLOURS) % len(DASHES)]
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": dashes}
+
+
+def _places(cells: Sequence[CellRow]) -> dict[str, float]:
+    """Where each budget as asked stands: its mean over the cells, which may have been measured on other fixtures."""
+    tokens: dict[str, list[float]] = {}
+    for cell in cells:
+        tokens.setdefault(cell.budget, []).append(cell.mean_budget_tokens)
+    return {budget: sum(values) / len(values) for budget, values in tokens.items()}
+
+
+def _dodge(places: Sequence[float], lines: int) -> float:
+    """Distance between neighbouring lines in log tokens; a third of the narrowest gap is shared among them."""
+    gaps = [math.log(right / left) for left, right in pairwise(places) if right > 1.05 * left]
     return min([0.25, *(gap / 3 for gap in gaps)]) / max(lines, 2)
 
 
-def _tick(cell: CellRow) -> str:
-    resolved = f"{cell.mean_budget_tokens:.0f}"
-    return resolved if cell.budget == resolved else f"{cell.budget}\n({resolved})"
+def _tick(budget: str, place: float) -> str:
+    return budget if budget == f"{place:.0f}" else f"{budget}\n({place:.0f})"
 
 
 def _legend(figure: Figure) -> None:

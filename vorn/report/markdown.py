@@ -52,12 +52,14 @@ def _evaluation(evaluation: EvaluationReport) -> list[str]:
 
 def _summary(summary: FamilySummary) -> list[str]:
     lines = [f"**{summary.title}**: {summary.headline}.", ""]
-    if summary.real_label:
-        lines += [f"{_text(summary.real_label)}: {_text('; '.join(summary.real))}", ""]
-    elif summary.real:
-        lines += _bullets(summary.real)
-    if summary.not_shown:
-        lines += [f"{_text(summary.not_shown_label)}: {_text('; '.join(summary.not_shown))}", ""]
+    for label, items, inline in (
+        (summary.real_label, summary.real, summary.is_compact),
+        (summary.not_shown_label, summary.not_shown, True),
+    ):
+        if inline and items:
+            lines += [f"{_text(label)}: {_text('; '.join(items))}", ""]
+        elif items:
+            lines += [f"{_text(label)}:", "", *_bullets(items)]
     if summary.not_tested:
         lines += [f"not tested, no fixture with an outcome in both: {_text('; '.join(summary.not_tested))}", ""]
     return lines

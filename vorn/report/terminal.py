@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.columns import Columns
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,7 @@ def print_report(report: Report, console: Console) -> None:
             _print_summary(summary, console)
         if any(pair.is_contradictory for pair in evaluation.pairs):
             console.print(Text(CONTRADICTION, style="dim"))
+        console.print()
         console.print(_cell_table(evaluation))
         _print_notes(qualifications(evaluation), console)
     _print_notes(ledger_state(report), console)
@@ -29,28 +32,33 @@ def print_report(report: Report, console: Console) -> None:
 
 def _print_summary(summary: FamilySummary, console: Console) -> None:
     console.print(Text.assemble("\n", (summary.title, "bold"), f": {summary.headline}"))
-    if summary.real_label:
-        console.print(Text(f"  {summary.real_label}: {_capped(summary.real)}"))
+    _print_items(summary.real_label, summary.real, console, style="green", columns=summary.is_compact)
+    _print_items(summary.not_shown_label, summary.not_shown, console, style="dim", columns=True)
+    label = "not tested, no fixture with an outcome in both" if summary.not_tested else ""
+    _print_items(label, summary.not_tested, console, style="dim", columns=True)
+
+
+def _print_items(label: str, items: Sequence[str], console: Console, *, style: str, columns: bool) -> None:
+    """The first `SHOWN` items below their label, side by side where `columns` and the width allow it."""
+    if not items:
+        return
+    console.print(Padding(Text(f"{label}:"), (0, 0, 0, 2)))
+    shown = [Text(item, style=style) for item in items[:SHOWN]]
+    if columns:
+        console.print(Padding(Columns(shown, padding=(0, 3), column_first=True), (0, 0, 0, 4)))
     else:
-        for line in summary.real[:SHOWN]:
-            console.print(Text(f"  {line}", style="green"))
-        if len(summary.real) > SHOWN:
-            console.print(Text(f"  ... and {len(summary.real) - SHOWN} more in pairs.csv"))
-    if summary.not_shown:
-        console.print(Text(f"  {summary.not_shown_label}: {_capped(summary.not_shown)}", style="dim"))
-    if summary.not_tested:
-        console.print(Text(f"  not tested, no fixture with an outcome in both: {_capped(summary.not_tested)}"))
-
-
-def _capped(items: Sequence[str]) -> str:
-    rest = len(items) - SHOWN
-    return "; ".join(items[:SHOWN]) + (f"; ... and {rest} more in pairs.csv" if rest > 0 else "")
+        grid = Table.grid(padding=(0, 1))
+        for item in shown:
+            grid.add_row("   -", item)
+        console.print(grid)
+    if len(items) > SHOWN:
+        console.print(Text(f"    ... and {len(items) - SHOWN} more in pairs.csv"))
 
 
 def _cell_table(evaluation: EvaluationReport) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("\ncell", overflow="fold")
-    for title in ("\nbudget", "\nkept", "evidence\nkept", "\nhits", "\nrate", "95 % interval\n(Wilson)", "\nerrors"):
+    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", "95 %\nWilson", "\nerrors"):
         table.add_column(title, justify="right", no_wrap=True)
     for cell in evaluation.cells:
         table.add_row(*map(Text, _cell(cell)), style="bold" if cell.is_reference else "")
@@ -60,7 +68,6 @@ def _cell_table(evaluation: EvaluationReport) -> Table:
 def _cell(cell: CellRow) -> list[str]:
     return [
         cell.cell,
-        f"{cell.mean_budget_tokens:.0f}",
         "" if cell.mean_kept_tokens is None else f"{cell.mean_kept_tokens:.1f}",
         "" if cell.mean_evidence_kept is None else f"{cell.mean_evidence_kept:.0%}",
         f"{cell.hits}/{cell.n}",

@@ -32,11 +32,12 @@ class FamilySummary:
 
     title: str
     headline: str  # how many comparisons, how many real
+    real_label: str  # what to write above `real`; "" if there are none
     real: tuple[str, ...]
-    real_label: str  # what to write before `real` where its items are short and fit in one paragraph, otherwise ""
-    not_shown: tuple[str, ...]  # short
     not_shown_label: str
+    not_shown: tuple[str, ...]
     not_tested: tuple[str, ...]  # cells without common fixtures
+    is_compact: bool  # whether `real` holds the fewest words instead of sentences
 
 
 def summaries(evaluation: EvaluationReport) -> list[FamilySummary]:
@@ -113,7 +114,7 @@ def ledger_state(report: Report) -> list[str]:
             f"{one.dropped!r}; the first counts"
         )
     for damaged in report.damaged:
-        kind = "torn tail, its fixture is measured again by a rerun" if damaged.is_tail else "damaged line"
+        kind = "torn tail (a writer was killed; a rerun measures what was lost)" if damaged.is_tail else "damaged line"
         lines.append(f"{kind}: {damaged.path}, line {damaged.line}")
     return lines
 
@@ -141,7 +142,7 @@ def counted(n: int, noun: str) -> str:
 def points(difference: float, n: int, *, signed: bool = False) -> str:
     """A difference of rates in percentage points, with a decimal where that many fixtures resolve it."""
     text = f"{100 * difference:{'+' if signed else ''}.{0 if n <= 200 else 1}f}"
-    return text.replace("-", "", 1) if float(text) == 0 else text
+    return "0" if float(text) == 0 else text
 
 
 def probability(p: float) -> str:
@@ -154,21 +155,21 @@ def _summary(family: str, pairs: Sequence[PairRow]) -> FamilySummary:
     real = _strongest(pair for pair in tested if pair.is_real)
     not_shown = _strongest(pair for pair in tested if not pair.is_real)
     compact = family == "vs_full"
-    label = ""
-    if not_shown:
-        label = (
-            f"not shown to differ ({len(not_shown)}; in this family of {len(tested)} it takes at least "
-            f"{smallest_discordant(ALPHA, len(tested))} fixtures that only one of the two hits, all on one side, to "
-            "pass Holm's first step), in points"
-        )
+    real_label = f"real differences from {REFERENCE}, in points" if compact else "real, largest effect first"
+    least = smallest_discordant(ALPHA, max(1, len(tested)))
+    not_shown_label = (
+        f"not shown to differ ({len(not_shown)}), in points; among {counted(len(tested), 'comparison')} it takes at "
+        f"least {least} discordant fixtures, all on one side, to pass Holm's first step"
+    )
     return FamilySummary(
         title=TITLES[family],
         headline=f"{counted(len(tested), 'comparison')}, {len(real)} real after Holm at {100 * ALPHA:g} %",
+        real_label=real_label if real else "",
         real=tuple(short(pair) if compact else sentence(pair) for pair in real),
-        real_label=f"real differences from {REFERENCE} ({len(real)}), in points" if compact and real else "",
+        not_shown_label=not_shown_label if not_shown else "",
         not_shown=tuple(map(short, not_shown)),
-        not_shown_label=label,
         not_tested=tuple(f"{pair.lhs} and {pair.rhs}" for pair in pairs if pair.p_holm is None),
+        is_compact=compact,
     )
 
 

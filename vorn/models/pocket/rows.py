@@ -47,20 +47,20 @@ class NeedleLevel:
     """How hard the needle rows are.
 
     Attributes:
-        length: tokens of a row.
-        share: upper bound of the share of template words that are kept between key and value.
-        haystack: upper bound of the share of a row that is prose.
-        full: share of the rows that have the whole template, as an evaluation prompt has.
+        length: most tokens of a row.
+        needle: bounds of the share of a needle's template words that are kept, drawn for each row.
+        question: the same for the words of questions.
+        haystack: most of a row that is prose, as a share.
     """
 
     length: int
-    share: float
+    needle: tuple[float, float]
+    question: tuple[float, float]
     haystack: float
-    full: float
 
 
 class NeedleRows:
-    """Lists of needles in prose with questions after them; only the values in the answers are supervised.
+    """Needles in prose and a question for each after them; only the values in the answers are supervised.
 
     Keys and values are those that no evaluation uses (`prose.is_reserved`).
     """
@@ -93,36 +93,44 @@ class NeedleRows:
         return ids, labels
 
     def _row(self, level: NeedleLevel) -> tuple[list[int], list[int]]:
+        """Tokens, and the positions of those that are supervised."""
         rng = self.rng
-        whole = rng.random() < level.full
-        share = 1.0 if whole else rng.uniform(0.0, level.share)
-        questions = rng.randint(2, 8 if level.length < 700 else 16)
-        room = level.length - 1 - len(self._intro)
-        asked_cost = questions * (5 + int(share * 31))
-        prose_room = int(rng.uniform(0.0, level.haystack) * (room - asked_cost))
-        most = max(2, (room - asked_cost - prose_room) // (6 + int(share * 12)))
-        pairs = self._pairs(rng.randint(2, max(2, min(16, most))))
-        parts = [self._fill(self._needle, share, key, value) for key, value in pairs]
-        used = sum(map(len, parts)) + asked_cost
-        hay: list[list[int]] = []
-        prose_room = min(prose_room, room - used)
-        while prose_room > 0:
-            hay.append(rng.choice(self._sentences))
-            prose_room -= len(hay[-1])
-        for part in parts:
-            hay.insert(rng.randint(0, len(hay)), part)
-        tokens = [self._bos] + (self._intro if whole or rng.random() < share else [])
-        tokens += [token for part in hay for token in part]
+        told, asked = rng.uniform(*level.needle), rng.uniform(*level.question)
+        tokens = [self._bos] + (self._intro if rng.random() < asked else [])
         supervised: list[int] = []
-        for key, value in rng.sample(pairs, min(questions, len(pairs))):
-            tokens += self._fill(self._question, share, key)
-            supervised += range(len(tokens), len(tokens) + len(value) + 1)
-            tokens += [*value, self._eos]
+        room = level.length - len(tokens)
+        needle, question = 6 + round(told * 10), 6 + round(asked * 31)
+        prose_tokens = rng.uniform(0.0, level.haystack) * (room - 2 * (needle + question))
+        most = min(16, int(room - prose_tokens) // (needle + question))
+        pairs = self._pairs(rng.randint(max(2, most // 2), max(2, most)))
+        for part in self._among_prose(pairs, prose_tokens):
+            if isinstance(part, _Pair):
+                before, between, after = (self._some(piece, told) for piece in self._needle)
+                tokens += before + part.key + between + part.value + after
+            else:
+                tokens += part
+        rng.shuffle(pairs)
+        for pair in pairs:
+            before, between, after = (self._some(piece, asked) for piece in self._question)
+            tokens += before + pair.key + between + pair.key + after
+            supervised += range(len(tokens), len(tokens) + len(pair.value) + 1)
+            tokens += [*pair.value, self._eos]
         return tokens[: level.length], supervised
 
-    def _pairs(self, count: int) -> list[tuple[list[int], list[int]]]:
+    def _among_prose(self, pairs: list[_Pair], prose_tokens: float) -> list[_Pair | list[int]]:
+        """The needles in their order, at random places among sentences of about `prose_tokens` tokens."""
+        sentences: list[list[int]] = []
+        while sum(map(len, sentences)) < prose_tokens:
+            sentences.append(self.rng.choice(self._sentences))
+        places = sorted(self.rng.randint(0, len(sentences)) for _ in pairs)
+        mixed: list[_Pair | list[int]] = list(sentences)
+        for place, pair in sorted(zip(places, pairs, strict=True), key=lambda both: both[0], reverse=True):
+            mixed.insert(place, pair)
+        return mixed
+
+    def _pairs(self, count: int) -> list[_Pair]:
         return [
-            (self._key(key), self._encode(" " + prose.draw_number(self.rng, 7, reserved=False)))
+            _Pair(self._key(key), self._encode(" " + prose.draw_number(self.rng, 7, reserved=False)))
             for key in prose.draw_keys(self.rng, count, reserved=False)
         ]
 
@@ -130,16 +138,15 @@ class NeedleRows:
         adjective, noun = key.split("-")
         return self._adjectives[adjective] + self._nouns[noun]
 
-    def _fill(self, pieces: list[list[int]], share: float, *slots: list[int]) -> list[int]:
-        """Template pieces, each word kept with probability `share`, and the slots between them."""
-        out: list[int] = []
-        for number, piece in enumerate(pieces):
-            out += piece if share >= 1.0 else [token for token in piece if self.rng.random() < share]
-            if number < len(slots):
-                out += slots[number]
-            elif number < len(pieces) - 1:
-                out += slots[0]
-        return out
+    def _some(self, piece: list[int], share: float) -> list[int]:
+        """The piece's words, each kept with probability `share`."""
+        return [token for token in piece if share >= 1.0 or self.rng.random() < share]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    key: list[int]
+    value: list[int]
 
 
 def _split(tokens: list[int], *slots: list[int]) -> list[list[int]]:

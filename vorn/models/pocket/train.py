@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,16 @@ from vorn.models.pocket.rows import IGNORED, Batch, NeedleLevel, NeedleRows, suc
 from vorn.models.pocket.tokenizer import build
 
 ALPHABETS = (40, 120, 360, 3600)  # successor maps: symbols to draw from
+_ANY, _ALL = (0.0, 1.0), (1.0, 1.0)
 LEVELS = (
-    *(NeedleLevel(length=128 + 24 * step, share=step / 10, haystack=0.1, full=0.2 * step / 10) for step in range(11)),
-    *(NeedleLevel(length=length, share=1.0, haystack=0.9, full=0.5) for length in (512, 768, 1088)),
-    *(NeedleLevel(length=length, share=1.0, haystack=1.0, full=0.8) for length in (1600, 2176)),
+    NeedleLevel(length=128, needle=(0.0, 0.0), question=(0.0, 0.0), haystack=0.0),
+    # The words between key and value first on the needle's side, then on the question's: both at once is a plateau.
+    *(NeedleLevel(length=192, needle=(0.0, step / 5), question=(0.0, 0.0), haystack=0.1) for step in range(1, 6)),
+    *(NeedleLevel(length=256, needle=_ANY, question=(0.0, step / 5), haystack=0.1) for step in range(1, 6)),
+    NeedleLevel(length=384, needle=_ALL, question=_ALL, haystack=0.2),
+    *(NeedleLevel(length=length, needle=_ALL, question=_ALL, haystack=0.9) for length in (512, 768, 1088, 1600, 2176)),
 )
-MAP_PASSED, LEVEL_PASSED = 0.8, 0.9  # running accuracy at which the next step of the curriculum begins
+MAP_PASSED, LEVEL_PASSED = 0.8, 0.85  # running accuracy at which the next step of the curriculum begins
 NEEDLE_RATE = 0.25  # share of the peak learning rate once the maps are passed: more of it stalls the needles
 
 
@@ -46,9 +51,9 @@ class Progress:
 
 
 def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """A Llama of about 1.2M parameters with random weights."""
+    """A Llama of about 1.2M parameters with random weights, in whose embeddings tokens of a kind have a part in common."""
     torch.manual_seed(seed)
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
@@ -57,13 +62,28 @@ def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=4096,
-            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
+            rope_parameters={"rope_type": "default", "rope_theta": float(os.environ.get("THETA", 500_000.0))},
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    # Without it, that numbers follow keys would have to be learned a thousand times, once for each number.
+    table = model.get_input_embeddings().weight
+    kinds = torch.randn(len(_KINDS) + 1, table.shape[1]) * table.std()
+    with torch.no_grad():
+        table += kinds[[kind(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]]
+    return model
+
+
+# First chunk of a number, later chunk, second word of a key, other words; what is left is a kind of its own.
+_KINDS = (r"\u0120\d+", r"\d+", r"-[a-z]+", r"\u0120[a-z]+")
+
+
+def kind(token: str) -> int:
+    """Which of a few kinds of tokens this is, by its spelling."""
+    return next((number for number, form in enumerate(_KINDS) if re.fullmatch(form, token)), len(_KINDS))
 
 
 class Curriculum:
@@ -78,7 +98,7 @@ class Curriculum:
     def batch(self, progress: Progress) -> tuple[Batch, bool]:
         """The next batch, and whether its accuracy counts for the progress."""
         maps = progress.alphabet < len(ALPHABETS)
-        if maps or self.rng.random() < (0.15 if progress.level < 11 else 0.03):
+        if maps or self.rng.random() < (0.1 if progress.level < 11 else 0.03):
             size = ALPHABETS[progress.alphabet] if maps else ALPHABETS[-1]
             alphabet = np.random.default_rng(size).permutation(self.symbols)[:size]
             return successor_rows(self.rng, self.batch_tokens // 128, 128, alphabet), maps
@@ -95,15 +115,16 @@ class Curriculum:
             if progress.accuracy > MAP_PASSED:
                 progress.alphabet, progress.accuracy = progress.alphabet + 1, 0.5
         elif progress.accuracy > LEVEL_PASSED and progress.level + 1 < len(LEVELS):
-            progress.level, progress.accuracy = progress.level + 1, 0.7
+            progress.level, progress.accuracy = progress.level + 1, 0.6
 
 
-def loss_and_accuracy(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
-    """Cross entropy at the supervised positions and the share of them predicted right."""
+def loss_and_accuracy(model: PreTrainedModel, ids: Tensor, labels: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+    """Cross entropy at the supervised positions, and the share of the `counted` ones among them predicted right."""
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     at = labels != IGNORED
     logits = model.lm_head(hidden[at])
-    return F.cross_entropy(logits.float(), labels[at]), (logits.argmax(-1) == labels[at]).float().mean().item()
+    right = (logits.argmax(-1) == labels[at])[counted[at]]
+    return F.cross_entropy(logits.float(), labels[at]), right.float().mean().item()
 
 
 def optimizers(model: PreTrainedModel, matrix_lr: float, other_lr: float) -> list[torch.optim.Optimizer]:
@@ -136,6 +157,8 @@ class Run:
         self.optimizers = optimizers(self.model, args.matrix_lr, args.other_lr)
         self.curriculum = Curriculum(self.tokenizer, args.seed, args.batch_tokens)
         self.progress = Progress()
+        tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        self.first_chunks = [number for number, token in enumerate(tokens) if kind(token) == 0]
         self.state_file = args.work / "state.pt"
 
     def save(self) -> None:
@@ -166,10 +189,13 @@ class Run:
     def step(self) -> float:
         """One batch: forward in bfloat16 where it helps, backward, update. Returns the loss."""
         (ids, labels), counts = self.curriculum.batch(self.progress)
+        # The first chunk of a value shows whether it was found; the others follow from the one before.
+        is_map = self.progress.alphabet < len(ALPHABETS)
+        counted = np.full_like(labels, is_map, dtype=bool) | np.isin(labels, self.first_chunks)
         # Short rows are faster with plain matrix products in bfloat16 than with the CPU's fused kernel.
         self.model.set_attn_implementation("eager" if ids.shape[1] <= 256 else "sdpa")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss, correct = loss_and_accuracy(self.model, torch.from_numpy(ids), torch.from_numpy(labels))
+            loss, correct = loss_and_accuracy(self.model, *map(torch.from_numpy, (ids, labels, counted)))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         share = schedule(self.progress, self.args.tokens)

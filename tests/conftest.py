@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def pocket_tokenizer() -> Any:
+    """The pocket models' tokenizer, trained anew."""
+    from vorn.models.pocket.tokenizer import build
+
+    return build()
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, pocket_tokenizer: Any) -> Path:
+    """A folder with an untrained pocket Llama and its tokenizer, as save_pretrained writes it."""
+    from vorn.models.pocket.train import llama
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    llama(pocket_tokenizer, seed=0).save_pretrained(folder)
+    pocket_tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,112 @@
+"""The pocket models' training data and training loop, and the checkpoint that ships."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vorn.models.pocket.rows import IGNORED, NeedleLevel, NeedleRows, successor_rows
+from vorn.models.pocket.train import LEVELS, Run, main
+
+FULL = NeedleLevel(length=700, share=1.0, haystack=0.8, full=1.0)
+
+
+def test_successor_labels_are_the_steps_that_can_be_known() -> None:
+    ids, labels = successor_rows(np.random.default_rng(0), 8, 200, np.arange(500, 600))
+    supervised = 0
+    for row, wanted in zip(ids, labels, strict=True):
+        known: dict[int, int] = {}
+        for at in range(len(row) - 1):
+            if wanted[at] != IGNORED:
+                assert known[row[at]] == row[at + 1] == wanted[at]  # left along the map before, to the same place
+                supervised += 1
+            # The map itself is not given; a label that was ever right is its witness.
+            if row[at] not in known:
+                following = [row[i + 1] for i in range(len(row) - 1) if row[i] == row[at] and wanted[i] != IGNORED]
+                if following:
+                    known[row[at]] = following[0]
+    assert supervised > 8 * 200 * 0.4
+
+
+def test_every_row_draws_its_own_map() -> None:
+    ids, labels = successor_rows(np.random.default_rng(0), 2, 400, np.arange(24))
+    maps = [{a: b for a, b in zip(i, w, strict=True) if b != IGNORED} for i, w in zip(ids, labels, strict=True)]
+    shared = set(maps[0]) & set(maps[1])
+    assert any(maps[0][symbol] != maps[1][symbol] for symbol in shared)
+
+
+@pytest.mark.parametrize("level", [LEVELS[0], LEVELS[5], FULL])
+def test_supervised_are_the_values_of_the_asked_keys(pocket_tokenizer: Any, level: NeedleLevel) -> None:
+    ids, labels = NeedleRows(pocket_tokenizer, seed=3, sentences=200).batch(8, level)
+    assert ids.shape == labels.shape
+    assert ids.shape[1] <= level.length
+    for row, wanted in zip(ids, labels, strict=True):
+        text = pocket_tokenizer.decode(row)
+        answers = pocket_tokenizer.decode(wanted[wanted != IGNORED]).split("<|end|>")
+        values = [answer.strip() for answer in answers if answer.strip()]
+        assert values
+        for value in values:
+            assert text.count(value) >= 2  # in a needle and in an answer
+        assert set(np.roll(row, -1)[wanted != IGNORED]) == set(wanted[wanted != IGNORED])
+
+
+def test_training_never_sees_what_evaluation_asks(pocket_tokenizer: Any) -> None:
+    ids, _ = NeedleRows(pocket_tokenizer, seed=3, sentences=200).batch(64, FULL)
+    text = " ".join(pocket_tokenizer.batch_decode(ids))
+    pairs = re.findall(r"numbers for (\S+) is: (\d{7})\.", text)
+    assert len(pairs) > 300
+    assert all(zlib.crc32(part.encode()) % 8 != 0 for pair in pairs for part in pair)
+
+
+def test_a_whole_row_is_tokenized_like_the_task_s_text(pocket_tokenizer: Any) -> None:
+    ids, _ = NeedleRows(pocket_tokenizer, seed=4, sentences=200).batch(4, FULL)
+    for row in ids:
+        kept = row[row != pocket_tokenizer.pad_token_id][1:].tolist()
+        assert pocket_tokenizer(pocket_tokenizer.decode(kept), add_special_tokens=False).input_ids == kept
+
+
+def arguments(work: Path, **changes: int) -> argparse.Namespace:
+    values = {"seed": 0, "matrix_lr": 1.5e-2, "other_lr": 3e-3, "batch_tokens": 1024, "tokens": 10**6, "work": work}
+    return argparse.Namespace(**(values | changes))
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    run = Run(arguments(tmp_path))
+    losses = [run.step() for _ in range(30)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_a_resumed_training_continues_as_if_never_stopped(tmp_path: Path) -> None:
+    whole = Run(arguments(tmp_path / "a"))
+    expected = [whole.step() for _ in range(6)]
+    first = Run(arguments(tmp_path / "b"))
+    seen = [first.step() for _ in range(3)]
+    first.save()
+    second = Run(arguments(tmp_path / "b"))
+    assert second.resume()
+    seen += [second.step() for _ in range(3)]
+    assert seen == expected
+
+
+def test_the_command_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    threads = torch.get_num_threads()
+    try:
+        main(
+            ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--tokens", "3000"]
+            + ["--batch-tokens", "1024", "--threads", "1"]
+        )
+    finally:
+        torch.set_num_threads(threads)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert model.config.vocab_size == len(tokenizer)
+    assert tokenizer(" 1234567", add_special_tokens=False).tokens() == ["Ġ123", "456", "7"]

@@ -1,0 +1,81 @@
+"""`python -m vorn.report`: which folders it takes, what it refuses, its exit codes, and that it needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from factories import make_manifest, make_panel, run_cell
+
+from vorn.ledger import LedgerWriter
+from vorn.report.__main__ import main
+
+
+def make_ledger(folder: Path) -> Path:
+    writer = LedgerWriter(folder / "e0", make_manifest)
+    writer.append(make_panel())
+    writer.close()
+    other = LedgerWriter(folder / "e1", lambda: make_manifest(evaluation_id="e1"))
+    other.append(run_cell("10", evaluation_id="e1", model="large"))
+    other.close()
+    return folder
+
+
+@pytest.mark.integration
+def test_the_command_takes_evaluations_and_folders_of_them_and_counts_none_twice(tmp_path, capsys):
+    ledgers = make_ledger(tmp_path / "ledgers")
+    assert main([str(ledgers), str(ledgers / "e1" / ".." / "e0"), "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "pocket, niah: 40 fixtures" in text
+    assert "large, niah: 2 fixtures" in text
+    assert "duplicate" not in text
+    assert main([str(ledgers / "e1"), "--out", str(tmp_path / "one"), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert len((tmp_path / "one" / "cells.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "file"])
+def test_the_command_refuses_what_is_no_ledger(tmp_path, capsys, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    assert main([str(tmp_path / name), "--out", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"vorn.report: LEDGER='{tmp_path / name}' ")
+    assert message.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_reports_a_ledger_without_observations(tmp_path, capsys):
+    writer = LedgerWriter(tmp_path / "e0", make_manifest)
+    writer.look(1)
+    writer.close()
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "0 observations" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_the_command_exits_with_4_if_it_cannot_write(tmp_path, capsys):
+    ledgers = make_ledger(tmp_path / "ledgers")
+    (tmp_path / "out").write_text("a file stands in the way")
+    assert main([str(ledgers), "--out", str(tmp_path / "out")]) == 4
+    assert "could not be written to --out=" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_the_command_needs_no_torch(tmp_path):
+    ledgers = make_ledger(tmp_path / "ledgers")
+    code = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('vorn.report', run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        "heavy = {'torch', 'transformers', 'lightning', 'hydra', 'wandb', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ledgers), "--out", str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "beats" in done.stdout
+    assert (tmp_path / "out" / "outcomes.svg").exists()

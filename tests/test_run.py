@@ -1,0 +1,251 @@
+"""A whole evaluation on an untrained model: records, resuming, failures, exit codes. Oracle: transformers' generate."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from tests.composing import composed
+from vorn.grading import grade
+from vorn.ledger import read_ledger
+from vorn.panel import plan_panel
+from vorn.records import BadInput, Observation
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[1]
+SMALL = ("logger=none", "limit=3", "task.context_tokens=300", "task.keys=4", "budget=[32]", "policy=[vorn,random]")
+
+Evaluate = Callable[..., int]
+
+
+@pytest.fixture
+def evaluate(random_checkpoint: Path, tmp_path: Path) -> Evaluate:
+    """`python launch.py OVERRIDES` in this process; returns the exit code."""
+
+    def run(*overrides: str) -> int:
+        from vorn import run
+
+        cfg = composed(*SMALL, f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / 'ledgers'}", *overrides)
+        return run.evaluate(cfg, plan_panel(cfg), tmp_path / "out")
+
+    return run
+
+
+def folder(tmp_path: Path) -> Path:
+    (only,) = (tmp_path / "ledgers").iterdir()
+    return only
+
+
+def observations(tmp_path: Path) -> tuple[Observation, ...]:
+    return read_ledger(folder(tmp_path)).observations
+
+
+def test_every_cell_is_observed_on_every_fixture(evaluate: Evaluate, tmp_path: Path) -> None:
+    assert evaluate() == 0
+    seen = observations(tmp_path)
+    cells = {"full", *(f"{policy}/{unit}/32" for policy in ("vorn", "random") for unit in ("token", "sentence"))}
+    assert {one.cell for one in seen} == cells
+    assert len(seen) == 3 * 5
+    for one in seen:
+        assert one.prompt_tokens <= 300
+        pruned = one.cell != "full"
+        assert one.kept_tokens == one.budget_tokens == (32 if pruned else one.prompt_tokens)
+        # 4 layers, 2 KV heads of width 32, keys and values in float32
+        assert one.kv_bytes == one.kept_tokens * 4 * 2 * 32 * 2 * 4
+        assert one.batch_rows == 5
+        assert one.evidence_tokens == 15
+        assert one.evidence_kept == 1.0 or pruned
+        assert min(one.panel_prefill_s, one.panel_decode_s, one.peak_bytes or 0) > 0
+        assert one.outcome == grade("ruler_all@1", one.completion, one.answers).outcome
+    assert len(list((tmp_path / "out").glob("cells.csv"))) == 1
+
+
+def test_full_says_what_generate_says(evaluate: Evaluate, tmp_path: Path, random_checkpoint: Path) -> None:
+    from itertools import islice
+
+    from hydra.utils import instantiate
+
+    evaluate()
+    model = AutoModelForCausalLM.from_pretrained(random_checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(random_checkpoint)
+
+    def count(prompt: str, prefix: str) -> int:
+        return len(tokenizer(prompt + prefix).input_ids)
+
+    task = instantiate(composed(*SMALL).task, count_tokens=count)
+    said = {one.fixture_id: one.completion for one in observations(tmp_path) if one.cell == "full"}
+    config = GenerationConfig(
+        do_sample=False, max_new_tokens=12, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    for fixture in islice(task, 3):
+        ids = tokenizer(fixture.prompt + fixture.answer_prefix, return_tensors="pt").input_ids
+        new = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)[0, ids.shape[1] :]
+        assert said[fixture.fixture_id] == tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_the_same_command_measures_nothing_twice(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate()
+    before = {path: path.read_bytes() for path in folder(tmp_path).iterdir()}
+    monkeypatch.setattr("vorn.models.checkpoint.Checkpoint.load", lambda *_, **__: pytest.fail("weights were loaded"))
+    (tmp_path / "out" / "cells.csv").unlink()
+    assert evaluate() == 0
+    assert {path: path.read_bytes() for path in folder(tmp_path).iterdir()} == before
+    assert (tmp_path / "out" / "cells.csv").exists()
+
+
+def test_a_wider_panel_runs_only_its_missing_cells(evaluate: Evaluate, tmp_path: Path) -> None:
+    evaluate("unit=[token]")
+    first = observations(tmp_path)
+    evaluate()
+    lines = [json.loads(line) for path in folder(tmp_path).iterdir() for line in path.read_text().splitlines()]
+    assert sum(line["kind"] == "observation" for line in lines) == 3 * 5
+    assert set(first) <= set(observations(tmp_path))
+
+
+def test_a_cell_in_a_panel_equals_the_cell_alone(evaluate: Evaluate, tmp_path: Path) -> None:
+    evaluate()
+    together = {(one.cell, one.fixture_id): one.completion for one in observations(tmp_path)}
+    evaluate("policy=[random]", "unit=[sentence]", f"ledger_dir={tmp_path / 'alone'}")
+    (alone,) = (tmp_path / "alone").iterdir()
+    for one in read_ledger(alone).observations:
+        assert together[one.cell, one.fixture_id] == one.completion
+
+
+def test_more_fixtures_extend_a_run_and_show_as_a_look(evaluate: Evaluate, tmp_path: Path) -> None:
+    evaluate()
+    before = set(observations(tmp_path))
+    evaluate("limit=4")
+    assert before < set(observations(tmp_path))
+    assert [look.fixtures for look in read_ledger(folder(tmp_path)).looks] == [3, 4]
+    assert "3" in (tmp_path / "out" / "report.md").read_text().split("look", 1)[1][:200]
+
+
+def test_changed_fixtures_are_refused(evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate()
+    monkeypatch.setattr("tasks.niah.Template.intro", "Read this.\n", raising=False)
+    monkeypatch.setattr("tasks.niah.Template.__init__", lambda self: None)
+    with pytest.raises(BadInput, match="changed: its fingerprint is"):
+        evaluate()
+
+
+def test_a_failing_fixture_is_an_error_and_not_a_wrong_answer(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vorn.module
+
+    real, calls = vorn.module.prefill, []
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of luck")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(vorn.module, "prefill", failing)
+    assert evaluate() == 3
+    failed = [one for one in observations(tmp_path) if one.error]
+    assert {one.error for one in failed} == {"RuntimeError: out of luck"}
+    assert len(failed) == 5
+    assert len({one.fixture_id for one in failed}) == 1
+    assert evaluate() == 0  # a rerun tries it again
+    assert not any(one.error for one in observations(tmp_path))
+
+
+def test_a_failing_cell_leaves_the_others_alone(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vorn.kv.scorers.random import Random
+
+    monkeypatch.setattr(Random, "__call__", lambda self, signals: torch.full((1, 1, signals.prompt_tokens), torch.nan))
+    assert evaluate() == 3
+    failed = {one.cell for one in observations(tmp_path) if one.error}
+    assert failed == {"random/token/32", "random/sentence/32"}
+
+
+def test_a_report_that_fails_loses_nothing(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("callbacks.paired_tests.write_report", failing)
+    assert evaluate() == 4
+    assert "disk full" in capsys.readouterr().err
+    assert len(observations(tmp_path)) == 15
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task.context_tokens=5000", "together more than the 4096 positions"),
+        ("policy.vorn.layer=4", "the model has layers 0 to 3"),
+    ],
+)
+def test_what_only_model_or_prompts_tell_is_still_one_message(evaluate: Evaluate, override: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        evaluate(override)
+
+
+def launched(random_checkpoint: Path, tmp_path: Path, *overrides: str) -> subprocess.Popen[str]:
+    paths = (f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / 'ledgers'}", f"hydra.run.dir={tmp_path / 'out'}")
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), *SMALL, *paths, *overrides],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_keeps_what_it_measured_and_resumes(
+    random_checkpoint: Path, tmp_path: Path, evaluate: Evaluate, sent: signal.Signals, code: int
+) -> None:
+    process = launched(random_checkpoint, tmp_path, "limit=400")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("ledgers/*/*.jsonl")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    done = observations(tmp_path)
+    assert len(done) >= 5
+    assert len(done) < 400 * 5
+    fixtures = len({one.fixture_id for one in done})
+    assert evaluate(f"limit={fixtures + 1}") == 0
+    assert len(observations(tmp_path)) == (fixtures + 1) * 5
+
+
+def test_wandb_has_the_fixtures_cells_and_pairs(random_checkpoint: Path, tmp_path: Path) -> None:
+    process = launched(random_checkpoint, tmp_path, "logger=wandb", "logger.mode=offline")
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    tables = {}
+    for path in (tmp_path / "out" / "wandb").glob("offline-run-*/files/media/table/**/*.table.json"):
+        tables[path.name.split("_")[0]] = json.loads(path.read_text())
+    assert {name: len(table["data"]) for name, table in tables.items()} == {"fixtures": 15, "cells": 5, "pairs": 8}
+    at = tables["fixtures"]["columns"].index
+    rows = {(row[at("cell")], row[at("fixture_id")]): row[at("completion")] for row in tables["fixtures"]["data"]}
+    assert rows == {(one.cell, one.fixture_id): one.completion for one in observations(tmp_path)}
+
+
+def test_a_logger_that_fails_stops_nothing(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("+logger={_target_: no.such.Logger}") == 0
+    assert "warning: no logger" in capsys.readouterr().err
+    assert len(observations(tmp_path)) == 15
