@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from time import perf_counter
 
 from hydra.utils import instantiate
@@ -42,15 +40,11 @@ class KVPruning(Callback):
 
     def prune(self, module: EvictionModule, prefill: Prefill, item: WorkItem) -> list[Pruned]:
         """What each cell of the item keeps, in the item's order."""
-
-        @cache
-        def unit_ids(unit: Unit) -> list[int]:
-            return unit(item.prompt.text, item.prompt.offsets)
-
-        return [self._one(module, cell_id, prefill, unit_ids) for cell_id in item.cell_ids]
+        units: dict[Unit, list[int]] = {}  # each segmented once for all of its cells
+        return [self._one(module, item, cell_id, prefill, units) for cell_id in item.cell_ids]
 
     def _one(
-        self, module: EvictionModule, cell_id: str, prefill: Prefill, unit_ids: Callable[[Unit], list[int]]
+        self, module: EvictionModule, item: WorkItem, cell_id: str, prefill: Prefill, units: dict[Unit, list[int]]
     ) -> Pruned:
         cell, tokens = module.cells[cell_id], prefill.signals.prompt_tokens
         budget = cell.resolve_budget(tokens)
@@ -63,8 +57,9 @@ class KVPruning(Callback):
         if cell.first_token == "refeed":
             recent = max(recent, 1)  # the last prompt token is fed again, so it is in the cache and must count
         try:
-            ids = unit_ids(policy.unit)
-            kept = policy.keep(prefill.signals, ids, budget, sinks=sinks, recent=recent)
+            if policy.unit not in units:
+                units[policy.unit] = policy.unit(item.prompt.text, item.prompt.offsets)
+            kept = policy.keep(prefill.signals, units[policy.unit], budget, sinks=sinks, recent=recent)
         except ValueError as error:
             # One cell's failure on one fixture (NaN scores, guards that a percentage cannot hold) is no other cell's.
             return Pruned(cell, budget, kept=None, prune_s=0.0, error=f"{type(error).__name__}: {error}")

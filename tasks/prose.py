@@ -6,19 +6,48 @@ import random
 import zlib
 
 ADJECTIVES = tuple(
-    ["amber", "ancient", "autumn", "bitter", "blue", "bold", "brave", "bright", "brisk", "bronze", "calm", "careful", "cheerful", "clever", "cloudy", "coastal", "copper", "cosmic", "crimson", "curious", "dapper", "daring", "deep", "distant", "dizzy", "dusty", "eager", "early", "earnest", "elegant", "emerald", "faint", "famous", "fearless", "floral", "foggy", "formal", "frosty", "gentle", "giant", "gilded", "glossy", "golden", "graceful", "grand", "green", "hasty", "hidden", "hollow", "humble", "icy", "idle", "indigo", "ivory", "jolly", "kind", "large", "lavish", "lively", "lonely", "loud", "lucky", "lunar", "mellow", "merry", "mighty", "misty", "modest", "narrow", "neat", "nimble", "noble", "northern", "orange", "pale", "patient", "pearl", "placid", "plain", "polite", "proud", "purple", "quick", "quiet", "rapid", "rare", "restless", "rough", "royal", "rugged", "rustic", "sandy", "scarlet", "secret", "serene", "sharp", "shiny", "shy", "silent", "silver", "simple", "sleepy", "slow", "small", "smooth", "snowy", "solar", "solid", "spicy", "steady", "stern", "stormy", "strange", "sturdy", "subtle", "sunny", "swift", "tall", "tame", "tender", "tidy", "tiny", "tranquil", "upbeat", "vast", "velvet", "violet", "vivid", "warm", "wild", "windy", "winter", "wise", "witty", "wooden", "woolen", "yellow", "young", "zesty"]
+    """
+    amber ancient autumn bitter blue bold brave bright brisk bronze calm careful cheerful clever cloudy coastal copper
+    cosmic crimson curious dapper daring deep distant dizzy dusty eager early earnest elegant emerald faint famous
+    fearless floral foggy formal frosty gentle giant gilded glossy golden graceful grand green hasty hidden hollow
+    humble icy idle indigo ivory jolly kind large lavish lively lonely loud lucky lunar mellow merry mighty misty modest
+    narrow neat nimble noble northern orange pale patient pearl placid plain polite proud purple quick quiet rapid rare
+    restless rough royal rugged rustic sandy scarlet secret serene sharp shiny shy silent silver simple sleepy slow
+    small smooth snowy solar solid spicy steady stern stormy strange sturdy subtle sunny swift tall tame tender tidy
+    tiny tranquil upbeat vast velvet violet vivid warm wild windy winter wise witty wooden woolen yellow young zesty
+    """.split()
 )
 
 NOUNS = tuple(
-    ["acorn", "anchor", "anvil", "apple", "apron", "arrow", "badger", "balcony", "banner", "barrel", "basket", "beacon", "bell", "bench", "blanket", "boat", "bottle", "bridge", "brush", "bucket", "button", "cabin", "candle", "canoe", "carpet", "castle", "cedar", "chair", "chapel", "cherry", "clock", "cloak", "coin", "compass", "cottage", "cradle", "crane", "crow", "crown", "cup", "curtain", "daisy", "desk", "dolphin", "door", "drum", "eagle", "engine", "falcon", "feather", "fence", "ferry", "fiddle", "flag", "flute", "forest", "fountain", "fox", "garden", "gate", "glove", "goose", "grape", "hammer", "harbor", "harp", "hat", "hawk", "hedge", "helmet", "heron", "hill", "island", "jacket", "jar", "jewel", "kettle", "key", "kite", "ladder", "lake", "lamp", "lantern", "lemon", "letter", "lily", "lion", "lizard", "locket", "loom", "map", "maple", "marble", "market", "meadow", "mill", "mirror", "mitten", "moose", "mountain", "needle", "nest", "oak", "oar", "ocean", "olive", "orchard", "otter", "owl", "paddle", "painting", "palace", "panther", "parrot", "path", "peach", "pebble", "pencil", "piano", "pillow", "pine", "pond", "pony", "puzzle", "quilt", "rabbit", "raven", "ribbon", "river", "robin", "rocket", "rope", "rose", "saddle", "sail", "scarf", "seal", "shell", "ship", "spoon", "squirrel", "stone", "stove", "swan", "table", "teapot", "tiger", "tower", "train", "trumpet", "tulip", "tunnel", "turtle", "umbrella", "valley", "vase", "village", "violin", "wagon", "wallet", "walnut", "whistle", "willow", "window", "wolf", "yarn", "zebra"]
+    """
+    acorn anchor anvil apple apron arrow badger balcony banner barrel basket beacon bell bench blanket boat bottle
+    bridge brush bucket button cabin candle canoe carpet castle cedar chair chapel cherry clock cloak coin compass
+    cottage cradle crane crow crown cup curtain daisy desk dolphin door drum eagle engine falcon feather fence ferry
+    fiddle flag flute forest fountain fox garden gate glove goose grape hammer harbor harp hat hawk hedge helmet heron
+    hill island jacket jar jewel kettle key kite ladder lake lamp lantern lemon letter lily lion lizard locket loom map
+    maple marble market meadow mill mirror mitten moose mountain needle nest oak oar ocean olive orchard otter owl
+    paddle painting palace panther parrot path peach pebble pencil piano pillow pine pond pony puzzle quilt rabbit
+    raven ribbon river robin rocket rope rose saddle sail scarf seal shell ship spoon squirrel stone stove swan table
+    teapot tiger tower train trumpet tulip tunnel turtle umbrella valley vase village violin wagon wallet walnut
+    whistle willow window wolf yarn zebra
+    """.split()
 )
 
 PEOPLE = tuple(
-    ["actor", "archer", "artist", "baker", "barber", "builder", "butcher", "captain", "carpenter", "clerk", "cook", "dancer", "doctor", "driver", "farmer", "fisher", "florist", "gardener", "guard", "guest", "hunter", "judge", "merchant", "miller", "miner", "mother", "neighbor", "nurse", "painter", "pilot", "poet", "potter", "sailor", "scholar", "shepherd", "singer", "smith", "soldier", "student", "surgeon", "tailor", "teacher", "traveler", "uncle", "weaver", "widow", "writer"]
+    """
+    actor archer artist baker barber builder butcher captain carpenter clerk cook dancer doctor driver farmer fisher
+    florist gardener guard guest hunter judge merchant miller miner mother neighbor nurse painter pilot poet potter
+    sailor scholar shepherd singer smith soldier student surgeon tailor teacher traveler uncle weaver widow writer
+    """.split()
 )
 
 VERBS = tuple(
-    ["admired", "borrowed", "bought", "brought", "built", "carried", "cleaned", "copied", "counted", "described", "dropped", "examined", "fetched", "fixed", "followed", "forgot", "found", "guarded", "held", "hid", "ignored", "kept", "left", "lifted", "lost", "measured", "mended", "moved", "noticed", "opened", "ordered", "packed", "painted", "placed", "praised", "pulled", "pushed", "recognized", "repaired", "saw", "searched", "sketched", "sold", "studied", "touched", "traded", "visited", "washed", "watched", "wrapped"]
+    """
+    admired borrowed bought brought built carried cleaned copied counted described dropped examined fetched fixed
+    followed forgot found guarded held hid ignored kept left lifted lost measured mended moved noticed opened ordered
+    packed painted placed praised pulled pushed recognized repaired saw searched sketched sold studied touched
+    traded visited washed watched wrapped
+    """.split()
 )
 
 PLACES = tuple(

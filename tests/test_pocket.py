@@ -101,8 +101,7 @@ def test_the_command_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
         main(
-            ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--tokens", "3000"]
-            + ["--batch-tokens", "1024", "--threads", "1"]
+            f"--out {tmp_path / 'out'} --work {tmp_path / 'work'} --tokens 3000 --batch-tokens 1024 --threads 1".split()
         )
     finally:
         torch.set_num_threads(threads)

@@ -119,8 +119,8 @@ def _check_lengths(
             raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
         if most is not None and tokens + max_new_tokens > most:
             raise BadInput(
-                f"fixture {fixture.fixture_id!r} has {tokens} tokens and task.max_new_tokens={max_new_tokens}: together "
-                f"more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
+                f"fixture {fixture.fixture_id!r} has {tokens} tokens and task.max_new_tokens={max_new_tokens}: "
+                f"together more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
                 "(task.context_tokens) or choose a model with a longer context"
             )
 

@@ -67,7 +67,7 @@ class NeedleRows:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, sentences: int = 20_000) -> None:
         self.rng = random.Random(seed)
-        self._encode = lambda text: tokenizer(text, add_special_tokens=False).input_ids
+        self._tokenizer = tokenizer
         self._eos, self._bos, self._pad = tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id
         template = niah.Template()
         marker = "amber-oak"
@@ -78,6 +78,9 @@ class NeedleRows:
         self._adjectives = {w: self._encode(" " + w) for w in prose.ADJECTIVES}
         self._nouns = {w: self._encode("-" + w) for w in prose.NOUNS}
         self._sentences = [self._encode(" " + prose.sentence(self.rng)) for _ in range(sentences)]
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False).input_ids
 
     def batch(self, rows: int, level: NeedleLevel) -> Batch:
         """Returns: ids and labels, both [rows, longest row]; the rest of a row is padding without supervision."""

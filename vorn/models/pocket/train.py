@@ -51,7 +51,7 @@ class Progress:
 
 
 def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """A Llama of about 1.2M parameters with random weights, in whose embeddings tokens of a kind have a part in common."""
+    """A Llama of about 1.2M parameters, random but for a part that embeddings of tokens of a kind have in common."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -196,7 +196,7 @@ class Run:
         self.model.set_attn_implementation("eager" if ids.shape[1] <= 256 else "sdpa")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, correct = loss_and_accuracy(self.model, *map(torch.from_numpy, (ids, labels, counted)))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         share = schedule(self.progress, self.args.tokens)
         for optimizer in self.optimizers:
