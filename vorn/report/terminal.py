@@ -1,4 +1,4 @@
-"""The report on a terminal: first which differences are real, then the cells, then what qualifies them."""
+"""The report on a terminal: first the cells, then which differences are real, then what qualifies them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def print_report(report: Report, console: Console) -> None:
     """Render `report` on `console`."""
     for evaluation in report.evaluations:
         console.print(Text(f"\n{heading(evaluation, report)}: {evaluation.n_fixtures} fixtures", style="bold"))
+        console.print(_cell_table(evaluation))
         for summary in summaries(evaluation):
             _print_summary(summary, console)
         if any(pair.is_contradictory for pair in evaluation.pairs):
             console.print(Text(CONTRADICTION, style="dim"))
-        console.print()
-        console.print(_cell_table(evaluation))
         _print_notes(qualifications(evaluation), console)
     _print_notes(ledger_state(report), console)
 

@@ -38,24 +38,14 @@ def successor_rows(rng: np.random.Generator, rows: int, length: int, alphabet: N
         walk[:, step + 1] = np.where(jump[:, step], target[:, step], successor[every, here])
         seen[every, here] |= ~jump[:, step]
     ids = np.take_along_axis(chosen, walk, axis=1)
-    labels = np.where(supervised, np.roll(ids, -1, axis=1), IGNORED)
-    return ids, labels
+    return ids, np.where(supervised, np.roll(ids, -1, axis=1), IGNORED)
 
 
 @dataclass(frozen=True)
 class NeedleLevel:
-    """How hard the needle rows are.
-
-    Attributes:
-        length: most tokens of a row.
-        needle: bounds of the share of a needle's template words that are kept, drawn for each row.
-        question: the same for the words of questions.
-        haystack: most of a row that is prose, as a share.
-    """
+    """How hard the needle rows are: most tokens of a row, and most of it that is prose, as a share."""
 
     length: int
-    needle: tuple[float, float]
-    question: tuple[float, float]
     haystack: float
 
 
@@ -91,34 +81,32 @@ class NeedleRows:
         for row, (tokens, supervised) in enumerate(made):
             ids[row, : len(tokens)] = tokens
             for at in supervised:
-                if 0 < at < len(tokens):
-                    labels[row, at - 1] = tokens[at]
+                labels[row, at - 1] = tokens[at]
         return ids, labels
 
     def _row(self, level: NeedleLevel) -> tuple[list[int], list[int]]:
         """Tokens, and the positions of those that are supervised."""
         rng = self.rng
-        told, asked = rng.uniform(*level.needle), rng.uniform(*level.question)
-        tokens = [self._bos] + (self._intro if rng.random() < asked else [])
+        tokens = [self._bos, *self._intro]
         supervised: list[int] = []
         room = level.length - len(tokens)
-        needle, question = 6 + round(told * 10), 6 + round(asked * 31)
-        prose_tokens = rng.uniform(0.0, level.haystack) * (room - 2 * (needle + question))
-        most = min(16, int(room - prose_tokens) // (needle + question))
-        pairs = self._pairs(rng.randint(max(2, most // 2), max(2, most)))
+        pair_tokens = sum(map(len, self._needle + self._question)) + 11  # with three times the key, twice the value
+        prose_tokens = rng.uniform(0.0, level.haystack) * (room - 2 * pair_tokens)
+        most = max(2, min(12, int(room - prose_tokens) // pair_tokens))
+        pairs = self._pairs(rng.randint(2, most))
         for part in self._among_prose(pairs, prose_tokens):
             if isinstance(part, _Pair):
-                before, between, after = (self._some(piece, told) for piece in self._needle)
+                before, between, after = self._needle
                 tokens += before + part.key + between + part.value + after
             else:
                 tokens += part
         rng.shuffle(pairs)
         for pair in pairs:
-            before, between, after = (self._some(piece, asked) for piece in self._question)
+            before, between, after = self._question
             tokens += before + pair.key + between + pair.key + after
             supervised += range(len(tokens), len(tokens) + len(pair.value) + 1)
             tokens += [*pair.value, self._eos]
-        return tokens[: level.length], supervised
+        return tokens[: level.length], [at for at in supervised if at < level.length]
 
     def _among_prose(self, pairs: list[_Pair], prose_tokens: float) -> list[_Pair | list[int]]:
         """The needles in their order, at random places among sentences of about `prose_tokens` tokens."""
@@ -140,10 +128,6 @@ class NeedleRows:
     def _key(self, key: str) -> list[int]:
         adjective, noun = key.split("-")
         return self._adjectives[adjective] + self._nouns[noun]
-
-    def _some(self, piece: list[int], share: float) -> list[int]:
-        """The piece's words, each kept with probability `share`."""
-        return [token for token in piece if share >= 1.0 or self.rng.random() < share]
 
 
 @dataclass(frozen=True)

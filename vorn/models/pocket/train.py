@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import re
 import time
@@ -24,18 +25,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from vorn.models.pocket.rows import IGNORED, Batch, NeedleLevel, NeedleRows, successor_rows
 from vorn.models.pocket.tokenizer import build
 
-ALPHABETS = (40, 120, 360, 3600)  # successor maps: symbols to draw from
-_ANY, _ALL = (0.0, 1.0), (1.0, 1.0)
 LEVELS = (
-    NeedleLevel(length=128, needle=(0.0, 0.0), question=(0.0, 0.0), haystack=0.0),
-    # The words between key and value first on the needle's side, then on the question's: both at once is a plateau.
-    *(NeedleLevel(length=192, needle=(0.0, step / 5), question=(0.0, 0.0), haystack=0.1) for step in range(1, 6)),
-    *(NeedleLevel(length=256, needle=_ANY, question=(0.0, step / 5), haystack=0.1) for step in range(1, 6)),
-    NeedleLevel(length=384, needle=_ALL, question=_ALL, haystack=0.2),
-    *(NeedleLevel(length=length, needle=_ALL, question=_ALL, haystack=0.9) for length in (512, 768, 1088, 1600, 2176)),
+    NeedleLevel(length=320, haystack=0.1),
+    *(NeedleLevel(length=length, haystack=0.9) for length in (512, 768)),
+    *(NeedleLevel(length=length, haystack=1.0) for length in (1088, 1600, 2176)),
 )
-MAP_PASSED, LEVEL_PASSED = 0.8, 0.85  # running accuracy at which the next step of the curriculum begins
-NEEDLE_RATE = 0.25  # share of the peak learning rate once the maps are passed: more of it stalls the needles
+PASSED = 0.93  # running share of values found at which the next level begins
+SYMBOLS = 3600  # of the vocabulary, for successor maps
+
+OFFSET_PAIRS = 6  # rotary pairs, from the fastest on, that the first layer's heads begin with
+OFFSET_SHARPNESS = 8.0  # their attention logit at its peak
 
 
 @dataclass
@@ -44,14 +43,17 @@ class Progress:
 
     tokens: int = 0
     step: int = 0
-    alphabet: int = 0  # index into ALPHABETS; its length when the maps are passed
     level: int = 0  # index into LEVELS
     accuracy: float = 0.0  # running, of what is being learned
     seconds: float = 0.0
 
 
 def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """A Llama of about 1.2M parameters, random but for a part that embeddings of tokens of a kind have in common."""
+    """A Llama of about 1.4M parameters, random but for two things that would take long to learn.
+
+    Embeddings of tokens of a kind have a part in common, and the heads of the first layer begin as looks at the 1st,
+    2nd, ... token before (`_look_back`).
+    """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -59,10 +61,12 @@ def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
             hidden_size=128,
             intermediate_size=352,
             num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            head_dim=32,
+            attention_bias=True,
             max_position_embeddings=4096,
-            rope_parameters={"rope_type": "default", "rope_theta": float(os.environ.get("THETA", 500_000.0))},
+            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -74,7 +78,26 @@ def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
     kinds = torch.randn(len(_KINDS) + 1, table.shape[1]) * table.std()
     with torch.no_grad():
         table += kinds[[kind(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]]
+        _look_back(model)
     return model
+
+
+def _look_back(model: LlamaForCausalLM) -> None:
+    """Set the first layer's query and key biases so that head h attends to h + 1 tokens before.
+
+    A rotary score of two constant vectors depends on the distance d alone: the sum of cos(theta_i (d - d0)) over the
+    rotary pairs i peaks at d0 if the query is the key rotated back by d0.
+    """
+    attention, config = model.model.layers[0].self_attn, model.config
+    half = config.head_dim // 2
+    angle = model.model.rotary_emb.inv_freq[:OFFSET_PAIRS]
+    size = math.sqrt(OFFSET_SHARPNESS * math.sqrt(config.head_dim) / OFFSET_PAIRS)
+    keys = attention.k_proj.bias.view(config.num_key_value_heads, 2, half)
+    queries = attention.q_proj.bias.view(config.num_attention_heads, 2, half)
+    keys[:, 0, :OFFSET_PAIRS] = size
+    distance = torch.arange(1, config.num_attention_heads + 1)[:, None]
+    queries[:, 0, :OFFSET_PAIRS] = size * torch.cos(distance * angle)
+    queries[:, 1, :OFFSET_PAIRS] = -size * torch.sin(distance * angle)
 
 
 # First chunk of a number, later chunk, second word of a key, other words; what is left is a kind of its own.
@@ -92,16 +115,13 @@ class Curriculum:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, batch_tokens: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.needles = NeedleRows(tokenizer, seed)
-        self.symbols = np.arange(len(tokenizer) - ALPHABETS[-1], len(tokenizer))
+        self.symbols = np.arange(len(tokenizer) - SYMBOLS, len(tokenizer))
         self.batch_tokens = batch_tokens
 
     def batch(self, progress: Progress) -> tuple[Batch, bool]:
         """The next batch, and whether its accuracy counts for the progress."""
-        maps = progress.alphabet < len(ALPHABETS)
-        if maps or self.rng.random() < (0.1 if progress.level < 11 else 0.03):
-            size = ALPHABETS[progress.alphabet] if maps else ALPHABETS[-1]
-            alphabet = np.random.default_rng(size).permutation(self.symbols)[:size]
-            return successor_rows(self.rng, self.batch_tokens // 128, 128, alphabet), maps
+        if self.rng.random() < (0.3 if progress.level == 0 else 0.03):
+            return successor_rows(self.rng, self.batch_tokens // 128, 128, self.symbols), False
         # One batch in four is from an earlier level, so that nothing learned is lost.
         newest = progress.level
         chosen = newest if self.rng.random() < 0.75 else int(self.rng.integers(0, newest + 1))
@@ -110,12 +130,9 @@ class Curriculum:
 
     def advance(self, progress: Progress, correct: float) -> None:
         """Update the running accuracy, and move on when it is high enough."""
-        progress.accuracy = 0.97 * progress.accuracy + 0.03 * correct
-        if progress.alphabet < len(ALPHABETS):
-            if progress.accuracy > MAP_PASSED:
-                progress.alphabet, progress.accuracy = progress.alphabet + 1, 0.5
-        elif progress.accuracy > LEVEL_PASSED and progress.level + 1 < len(LEVELS):
-            progress.level, progress.accuracy = progress.level + 1, 0.6
+        progress.accuracy = 0.98 * progress.accuracy + 0.02 * correct
+        if progress.accuracy > PASSED and progress.level + 1 < len(LEVELS):
+            progress.level, progress.accuracy = progress.level + 1, 0.8
 
 
 def loss_and_accuracy(model: PreTrainedModel, ids: Tensor, labels: Tensor, counted: Tensor) -> tuple[Tensor, float]:
@@ -142,9 +159,8 @@ def optimizers(model: PreTrainedModel, matrix_lr: float, other_lr: float) -> lis
 
 
 def schedule(progress: Progress, total: int) -> float:
-    """Share of the peak learning rate: warm-up over 100k tokens, two plateaus, linear to zero in the last quarter."""
-    plateau = 1.0 if progress.alphabet < len(ALPHABETS) else NEEDLE_RATE
-    return plateau * min(1.0, (progress.tokens + 1) / 100_000, max(0.0, (total - progress.tokens) / (0.25 * total)))
+    """Share of the peak learning rate: warm-up over 100k tokens, then constant, linear to zero in the last half."""
+    return min(1.0, (progress.tokens + 1) / 100_000, max(0.0, (total - progress.tokens) / (0.5 * total)))
 
 
 class Run:
@@ -190,8 +206,7 @@ class Run:
         """One batch: forward in bfloat16 where it helps, backward, update. Returns the loss."""
         (ids, labels), counts = self.curriculum.batch(self.progress)
         # The first chunk of a value shows whether it was found; the others follow from the one before.
-        is_map = self.progress.alphabet < len(ALPHABETS)
-        counted = np.full_like(labels, is_map, dtype=bool) | np.isin(labels, self.first_chunks)
+        counted = np.isin(labels, self.first_chunks)
         # Short rows are faster with plain matrix products in bfloat16 than with the CPU's fused kernel.
         self.model.set_attn_implementation("eager" if ids.shape[1] <= 256 else "sdpa")
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -238,9 +253,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("checkpoints/pocket_llama"), help="resumable state")
-    parser.add_argument("--tokens", type=int, default=40_000_000, help="tokens to train on")
+    parser.add_argument("--tokens", type=int, default=24_000_000, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--matrix-lr", type=float, default=1.5e-2, help="peak rate of Muon")
+    parser.add_argument("--matrix-lr", type=float, default=1e-2, help="peak rate of Muon")
     parser.add_argument("--other-lr", type=float, default=3e-3, help="peak rate of AdamW")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
