@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from vorn.evaluation import Evaluation
+from vorn.loggers import guarded
 from vorn.records import Observation
 from vorn.report import CellRow, PairRow, Report
 
@@ -48,7 +48,7 @@ class FixtureTable(Callback):
         rows, self._rows = self._rows, []
         for number, logger in enumerate(trainer.loggers):
             if rows and isinstance(logger, WandbLogger):
-                _guarded(lambda number=number, logger=logger: self._send(number, logger, rows))  # type: ignore[misc]
+                guarded("logging fixtures", lambda number=number, logger=logger: self._send(number, logger, rows))  # type: ignore[misc]
 
     def _send(self, number: int, logger: WandbLogger, rows: list[list[Any]]) -> None:
         import wandb
@@ -62,7 +62,7 @@ class FixtureTable(Callback):
 
 def publish(report: Report, logger: Logger) -> None:
     """Give the report to a logger: hit rates as metrics; for W&B also tables of cells and pairs, and its summary."""
-    _guarded(lambda: _publish(report, logger))
+    guarded("logging the report", lambda: _publish(report, logger))
 
 
 def _publish(report: Report, logger: Logger) -> None:
@@ -93,11 +93,3 @@ def _rows(records: Iterable[CellRow | PairRow]) -> list[list[Any]]:
 
 def _cell_value(value: Any) -> Any:
     return "\n".join(map(str, value)) if isinstance(value, (tuple, list)) else value
-
-
-def _guarded(send: Callable[[], None]) -> None:
-    """`send()`; a failure is reported and stops nothing, because the ledger has everything."""
-    try:
-        send()
-    except Exception as error:
-        print(f"warning: the logger failed ({type(error).__name__}: {error}); the ledger is complete", file=sys.stderr)

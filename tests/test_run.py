@@ -20,7 +20,7 @@ from tests.composing import composed
 from vorn.grading import grade
 from vorn.ledger import read_ledger
 from vorn.panel import plan_panel
-from vorn.records import BadInput, Observation
+from vorn.records import BadInput, Fixture, Observation
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[1]
@@ -247,5 +247,39 @@ def test_a_logger_that_fails_stops_nothing(
     evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate("+logger={_target_: no.such.Logger}") == 0
-    assert "warning: no logger" in capsys.readouterr().err
+    assert "warning: making the logger failed" in capsys.readouterr().err
     assert len(observations(tmp_path)) == 15
+
+
+class NoFixtures:
+    """A task without fixtures."""
+
+    fixtures = 5
+
+    def __init__(self, **settings: Any) -> None:
+        pass
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class TwiceTheSame(NoFixtures):
+    """A task that gives one fixture twice."""
+
+    def __iter__(self) -> Any:
+        same = Fixture(
+            fixture_id="one", prompt="a b", answer_prefix="", question_start=1, answers=("c",), evidence=((0, 1),)
+        )
+        return iter((same, same))
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("NoFixtures", "has 0 fixtures: at least 1 is needed"), ("TwiceTheSame", "fixture_id 'one' occurs twice")],
+)
+def test_an_empty_or_ambiguous_task_is_refused_before_weights(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch, task: str, message: str
+) -> None:
+    monkeypatch.setattr("vorn.models.checkpoint.Checkpoint.load", lambda *_, **__: pytest.fail("weights were loaded"))
+    with pytest.raises(BadInput, match=message):
+        evaluate(f"task._target_=tests.test_run.{task}")

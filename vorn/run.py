@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +20,6 @@ import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
@@ -28,6 +27,7 @@ from vorn.cells import CellSpec
 from vorn.data import EvaluationData
 from vorn.evaluation import Evaluation, ReportFailed
 from vorn.ledger import LedgerWriter
+from vorn.loggers import close_loggers, make_loggers
 from vorn.models.checkpoint import Checkpoint, eos_ids, find_checkpoint
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule, Settings
@@ -54,7 +54,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     _check_lengths(fixtures, renderer, checkpoint, plan, int(cfg.task.max_new_tokens))
     evaluation = _evaluation(cfg, settings, plan.cells, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo()
-    callbacks, loggers = _callbacks(cfg, evaluation), _loggers(cfg)
+    callbacks, loggers = _callbacks(cfg, evaluation), make_loggers(cfg.logger)
     try:
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
@@ -72,7 +72,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
         return NO_REPORT
     finally:
         evaluation.writer.close()
-        _finish(loggers)
+        close_loggers(loggers)
     errors = any(seen.error for seen in evaluation.measured().observations)
     return WITH_ERRORS if errors else DONE
 
@@ -194,24 +194,3 @@ def _callbacks(cfg: DictConfig, evaluation: Evaluation) -> list[Callback]:
     """Every configured callback; one with `_partial_: true` is given the evaluation."""
     made = [instantiate(one) for one in cfg.callbacks.values()]
     return [one(evaluation) if isinstance(one, partial) else one for one in made]
-
-
-def _loggers(cfg: DictConfig) -> list[Logger]:
-    """The configured logger; one that cannot be made is reported and left out."""
-    if not cfg.logger:
-        return []
-    try:
-        return [instantiate(cfg.logger)]
-    except Exception as error:
-        print(f"warning: no logger ({type(error).__name__}: {error}); the ledger records everything", file=sys.stderr)
-        return []
-
-
-def _finish(loggers: list[Logger]) -> None:
-    """Close what loggers hold open in this process, or the next job of a sweep would write into it."""
-    for logger in loggers:
-        logger.finalize("success")
-    wandb: Any = sys.modules.get("wandb")
-    finish: Callable[[], None] | None = getattr(wandb, "finish", None)
-    if finish is not None and wandb.run is not None:
-        finish()

@@ -34,7 +34,7 @@ PASSED = 0.93  # running share of values found at which the next level begins
 SYMBOLS = 3600  # of the vocabulary, for successor maps
 
 OFFSET_PAIRS = 6  # rotary pairs, from the fastest on, that the first layer's heads begin with
-OFFSET_SHARPNESS = 8.0  # their attention logit at its peak
+OFFSET_SHARPNESS = 14.0  # their attention logit at its peak
 
 
 @dataclass
@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("checkpoints/pocket_llama"), help="resumable state")
-    parser.add_argument("--tokens", type=int, default=24_000_000, help="tokens to train on")
+    parser.add_argument("--tokens", type=int, default=10_000_000, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--matrix-lr", type=float, default=1e-2, help="peak rate of Muon")
     parser.add_argument("--other-lr", type=float, default=3e-3, help="peak rate of AdamW")
