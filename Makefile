@@ -51,6 +51,6 @@ $(READY): pyproject.toml constraints.txt
 	  echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), but Vorn needs Python 3.11;" >&2; \
 	  echo "name one: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(PIP) install --quiet --index-url $(TORCH_INDEX) --constraint constraints.txt torch)
+	$(if $(TORCH_INDEX),$(PIP) install --quiet --index-url $(TORCH_INDEX) --constraint constraints.txt --no-deps torch)
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@

@@ -14,7 +14,7 @@ class WriteLedger(Callback):
     """What this returns from is on disk: `kill -9` loses at most the fixture in flight."""
 
     def __init__(self, evaluation: Evaluation) -> None:
-        """`evaluation`: to whose ledger this process writes; closed when the run ends, however it ends."""
+        """`evaluation`: to whose ledger this process writes; the run closes it."""
         self._writer = evaluation.writer
 
     def on_predict_batch_end(
@@ -22,11 +22,3 @@ class WriteLedger(Callback):
     ) -> None:
         """Append the fixture's observations as one block."""
         self._writer.append(outputs)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lightning calls no teardown after an exception."""
-        self._writer.close()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """End the segment."""
-        self._writer.close()

@@ -1,11 +1,10 @@
-"""Runs the paired tests when the last fixture is done."""
+"""Runs the paired tests when the predict loop has ended."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 
-from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
@@ -22,18 +21,12 @@ class PairedTests(Callback):
         """`evaluation`: whose ledger is read; nothing else is needed, so that a resumed run reports without a model."""
         self._evaluation = evaluation
 
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report, now that all fixtures are on disk."""
-        if trainer.progress_bar_callback is not None:
-            trainer.progress_bar_callback.disable()
-        self.report(trainer.loggers)
-
     def report(self, loggers: Iterable[Logger]) -> None:
         """Test, print, write, publish. Raises ReportFailed if there is no report, with the reason as its cause."""
         try:
             report = self._evaluation.report()
-            print_report(report, Console())
             paths = write_report(report, self._evaluation.out_dir)
+            print_report(report, Console())
         except Exception as error:
             raise ReportFailed(
                 f"the report failed ({type(error).__name__}: {error}); everything measured is in "

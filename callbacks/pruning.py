@@ -27,16 +27,24 @@ class KVPruning(Callback):
             for cell_id, cell in evaluation.cells.items()
             if not cell.is_reference
         }
+        self._needs: dict[str, frozenset[Signal]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Declare the needed signals; raises BadInput if a policy's parameter does not fit the model."""
         module = _eviction(pl_module)
-        module.needs = frozenset[Signal]().union(*(one.needs(module.shape) for one in self._policies.values()))
+        self._needs = {cell_id: policy.needs(module.shape) for cell_id, policy in self._policies.items()}
+        module.needs.append(self.needs)
         module.after_prefill.append(self.prune)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Undo `setup`."""
-        _eviction(pl_module).after_prefill.remove(self.prune)
+        module = _eviction(pl_module)
+        module.after_prefill.remove(self.prune)
+        module.needs.remove(self.needs)
+
+    def needs(self, item: WorkItem) -> frozenset[Signal]:
+        """What the policies of the item's cells score: a cell that is measured already costs no capture."""
+        return frozenset[Signal]().union(*(self._needs.get(cell_id, frozenset()) for cell_id in item.cell_ids))
 
     def prune(self, module: EvictionModule, prefill: Prefill, item: WorkItem) -> list[Pruned]:
         """What each cell of the item keeps, in the item's order."""
@@ -54,8 +62,6 @@ class KVPruning(Callback):
         drain(device)
         start = perf_counter()
         sinks, recent = cell.resolve_guards(budget)
-        if cell.first_token == "refeed":
-            recent = max(recent, 1)  # the last prompt token is fed again, so it is in the cache and must count
         try:
             if policy.unit not in units:
                 units[policy.unit] = policy.unit(item.prompt.text, item.prompt.offsets)

@@ -21,17 +21,22 @@ class FixtureTable(Callback):
 
     def __init__(self, evaluation: Evaluation, flush_every: int) -> None:
         """`flush_every`: fixtures per upload; each upload makes one version of an artifact."""
+        self._evaluation = evaluation
         self._columns = [field.name for field in fields(Observation)]
         self._flush_every = flush_every
         self._rows: list[list[Any]] = []
         self._tables: dict[int, Any] = {}  # by logger: an incremental table must stay the same object
         self._fixtures = 0
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin with what an earlier run has measured: the table of a resumed run is whole."""
+        self._rows = [_row(seen) for seen in self._evaluation.measured().observations]
+
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Collect the fixture's rows."""
-        self._rows += [[_cell_value(value) for value in asdict(seen).values()] for seen in outputs]
+        self._rows += [_row(seen) for seen in outputs]
         self._fixtures += 1
         if self._fixtures % self._flush_every == 0:
             self._flush(trainer)
@@ -80,7 +85,8 @@ def _publish(report: Report, logger: Logger) -> None:
             "pairs": wandb.Table(columns=_names(PairRow), data=_rows(report.pairs)),
         }
     )
-    logger.experiment.summary.update({**rates, "pairs": len(report.pairs), "real_differences": real})
+    tests = {f"p_holm/{pair.family}/{pair.lhs} vs {pair.rhs}": pair.p_holm for pair in report.pairs}
+    logger.experiment.summary.update({**rates, **tests, "pairs": len(report.pairs), "real_differences": real})
 
 
 def _names(kind: type) -> list[str]:
@@ -88,7 +94,11 @@ def _names(kind: type) -> list[str]:
 
 
 def _rows(records: Iterable[CellRow | PairRow]) -> list[list[Any]]:
-    return [[_cell_value(value) for value in asdict(record).values()] for record in records]
+    return [_row(record) for record in records]
+
+
+def _row(record: CellRow | PairRow | Observation) -> list[Any]:
+    return [_cell_value(value) for value in asdict(record).values()]
 
 
 def _cell_value(value: Any) -> Any:

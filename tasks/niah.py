@@ -64,10 +64,15 @@ class NiahMultikey:
     count_tokens: Callable[[str, str], int]
 
     def __post_init__(self) -> None:
-        for field, low, high in (("keys", 1, 1000), ("digits", 4, 12), ("fixtures", 1, 10**9)):
+        for field, low, high in (
+            ("keys", 1, 1000),
+            ("digits", 5, 12),
+            ("fixtures", 1, 10**9),
+            ("context_tokens", 1, 10**9),
+        ):
             value = getattr(self, field)
-            if not low <= value <= high:
-                raise BadInput(f"task.{field}={value}: legal values are whole numbers from {low} to {high}")
+            if type(value) is not int or not low <= value <= high:
+                raise BadInput(f"task.{field}={value!r}: legal values are whole numbers from {low} to {high}")
 
     def __iter__(self) -> Iterator[Fixture]:
         return map(self.fixture, itertools.count())
@@ -76,9 +81,10 @@ class NiahMultikey:
         """Fixture number `index`; raises BadInput if `context_tokens` cannot hold the needles and the question."""
         rng = random.Random(f"{self.seed}/{index}")
         keys = prose.draw_keys(rng, self.keys, reserved=True)
+        values = prose.draw_numbers(rng, self.keys, self.digits, reserved=True)
         needles = [
-            _Needle(rng.random(), key, prose.draw_number(rng, self.digits, reserved=True), asked=number == 0)
-            for number, key in enumerate(keys)
+            _Needle(rng.random(), key, value, asked=number == 0)
+            for number, (key, value) in enumerate(zip(keys, values, strict=True))
         ]
         needles.sort(key=lambda needle: needle.depth)
         pool = [prose.sentence(rng) for _ in range(self.context_tokens // 4)]

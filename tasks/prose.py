@@ -114,9 +114,11 @@ def draw_keys(rng: random.Random, count: int, reserved: bool) -> list[str]:
     return keys
 
 
-def draw_number(rng: random.Random, digits: int, reserved: bool) -> str:
-    """A number of exactly `digits` digits from the evaluation (reserved) or the training side."""
-    while True:
-        value = str(rng.randrange(10 ** (digits - 1), 10**digits))
-        if is_reserved(value) == reserved:
-            return value
+def draw_numbers(rng: random.Random, count: int, digits: int, reserved: bool) -> list[str]:
+    """`count` different numbers of exactly `digits` digits from the evaluation (reserved) or the training side."""
+    numbers: list[str] = []
+    while len(numbers) < count:
+        number = str(rng.randrange(10 ** (digits - 1), 10**digits))
+        if is_reserved(number) == reserved and number not in numbers:
+            numbers.append(number)
+    return numbers

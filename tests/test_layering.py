@@ -29,7 +29,7 @@ EDGES: dict[str, set[str]] = {
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},
     "vorn.fuse": {"vorn.records", "vorn.choices"},
-    "vorn.settings": {"vorn.records", "vorn.choices"},
+    "vorn.settings": {"vorn.records", "vorn.choices", "vorn.grading"},
     "vorn.cells": {"vorn.records", "vorn.kv.units", "vorn.settings"},
     "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells"},
     "vorn.panel": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},

@@ -57,6 +57,9 @@ class CellSpec:
         return max(1, share(self.budget, prompt_tokens)) if percentage(self.budget) else int(self.budget)
 
     def resolve_guards(self, budget_tokens: int) -> Guards:
-        """The guards in tokens; whether the budget holds them is `vorn.settings.check_guards_fit`'s question."""
+        """The guards in tokens; whether the budget holds them is `vorn.settings.check_guards_fit`'s question.
+
+        Under refeed the last prompt token is fed again, so it is in the cache whatever the guards say, and counts.
+        """
         sinks, recent = (share(n, budget_tokens) if isinstance(n, str) else n for n in (self.sinks, self.recent))
-        return Guards(sinks, recent)
+        return Guards(sinks, max(recent, int(self.first_token == "refeed")))

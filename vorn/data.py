@@ -1,4 +1,4 @@
-"""One LightningDataModule for every task: what is still to be measured, sharded over processes."""
+"""One LightningDataModule for every task: what is still to be measured, in the task's order."""
 
 from __future__ import annotations
 
@@ -57,31 +57,12 @@ class EvaluationData(LightningDataModule):
     ) -> None:
         """`todo`: cell ids without an outcome, by fixture id; complete fixtures are left out."""
         super().__init__()
-        # Fewer fixtures than processes is an ordinary case when a run is resumed. An instance attribute, because
-        # Lightning's constructor overwrites one of the class.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self._items = _WorkItems(fixtures, todo, fingerprints, renderer)
 
     def predict_dataloader(self) -> DataLoader[WorkItem]:
-        """Work items of this process, one by one."""
-        items = self._items
-        trainer = self.trainer
-        rank, world = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-        return DataLoader(_Every(items, rank, world), batch_size=None, num_workers=0)
+        """Work items, one by one."""
+        return DataLoader(self._items, batch_size=None, num_workers=0)
 
     def transfer_batch_to_device(self, batch: WorkItem, device: torch.device, dataloader_idx: int) -> WorkItem:
         """The item itself: it holds no tensor, and Lightning cannot walk through frozen dataclasses."""
         return batch
-
-
-class _Every(Dataset[WorkItem]):
-    """Every `world`-th item, from `rank` on."""
-
-    def __init__(self, items: _WorkItems, rank: int, world: int) -> None:
-        self._items, self._indices = items, range(rank, len(items), world)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> WorkItem:
-        return self._items[self._indices[index]]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from vorn.cells import CellSpec
 from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
 from vorn.records import Fixture, digest, fingerprint
 from vorn.report import Report, build_report
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """A callback that reports when the predict loop has ended, also one that had nothing left to do.
+
+    Lightning skips its own hooks of an empty loop, so that the run calls this one itself.
+    """
+
+    def report(self, loggers: Iterable[Logger]) -> None:
+        """Raises ReportFailed if there is no report."""
 
 
 class ReportFailed(RuntimeError):
@@ -73,10 +87,12 @@ class Evaluation:
             for seen in contents.observations
             if seen.cell_id in self.cells and seen.fixture_id in self.fingerprints
         ]
-        return replace(contents, observations=tuple(ours))
+        labels = {cell.label for cell in self.specs}
+        disagreements = [one for one in contents.disagreements if one.cell in labels]
+        return replace(contents, observations=tuple(ours), disagreements=tuple(disagreements))
 
     def report(self) -> Report:
         """The report on this panel, recorded in the ledger as a look."""
-        measured = self.measured()
-        self.writer.look(len({seen.fixture_id for seen in measured.observations if seen.outcome is not None}))
-        return build_report(self.measured())
+        report = build_report(self.measured())
+        self.writer.look(max(evaluation.n_fixtures for evaluation in report.evaluations))
+        return report

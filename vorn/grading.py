@@ -55,11 +55,16 @@ def grade(rule: str, completion: str, answers: Sequence[str]) -> Graded:
         answers: accepted answers; at least one, none of them empty.
     Raises: BadInput for an unknown rule, for no answers, and for an empty answer (it would occur in any text).
     """
+    check_rule(rule)
+    return GRADES[rule](completion, answers)
+
+
+def check_rule(rule: str) -> None:
+    """Raise BadInput unless there is a rule of that name and version."""
     if rule not in GRADES:
         near = difflib.get_close_matches(rule, GRADES, n=3)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise BadInput(f"grade={rule!r} is unknown; {hint}legal: {', '.join(sorted(GRADES))}; set the task's grade")
-    return GRADES[rule](completion, answers)
 
 
 def _found(completion: str, answers: Sequence[str]) -> tuple[str, list[bool]]:

@@ -18,7 +18,7 @@ from vorn.kv.capture import Prefill, model_shape, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import ModelShape, Signal, fixture_seed
-from vorn.records import Observation
+from vorn.records import BadInput, Observation
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ AfterPrefill = Callable[["EvictionModule", Prefill, WorkItem], Sequence[Pruned]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Reading:
     """How prompts are read and continued, and under which names the outcomes are recorded."""
 
     evaluation_id: str
@@ -55,7 +55,8 @@ class EvictionModule(LightningModule):
     """Predicts work items: `predict_step` returns one observation per cell.
 
     Lightning has no hook between prefill and decoding, so this module offers one: the functions in `after_prefill` are
-    called in order with the prefill, and what they return is decoded. What they need captured is put into `needs`.
+    called in order with the prefill, and what they return is decoded; those in `needs` say what an item's prefill must
+    capture for them.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class EvictionModule(LightningModule):
         tokenizer: PreTrainedTokenizerBase,
         eos_ids: frozenset[int],
         cells: Sequence[CellSpec],
-        settings: Settings,
+        settings: Reading,
     ) -> None:
         """`model` in eval mode; `eos_ids`: any of them ends a completion; `cells`: the panel's."""
         super().__init__()
@@ -73,7 +74,7 @@ class EvictionModule(LightningModule):
         self.eos_ids = eos_ids
         self.cells = {cell.cell_id(settings.evaluation_id): cell for cell in cells}
         self.settings = settings
-        self.needs: frozenset[Signal] = frozenset()
+        self.needs: list[Callable[[WorkItem], frozenset[Signal]]] = []
         self.after_prefill: list[AfterPrefill] = []
 
     @property
@@ -82,21 +83,27 @@ class EvictionModule(LightningModule):
         return model_shape(self.model)
 
     def predict_step(self, item: WorkItem, batch_idx: int = 0) -> list[Observation]:
-        """One observation per cell of the item, in the panel's order; a failure becomes observations with `error`."""
+        """One observation per cell of the item, in the panel's order; a failure becomes observations with `error`.
+
+        Raises: BadInput if model and settings do not fit, which no other fixture would change.
+        """
         _reset_peak(self.model.device)
         try:
             return self._measure(item)
+        except BadInput:
+            raise
         except Exception as error:
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            return self._failed(item, f"{type(error).__name__}: {error}")
+            message = f"{type(error).__name__}: {error}"
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()  # after the handler: its traceback holds the tensors of the failed fixture
+        return self._failed(item, message)
 
     def _measure(self, item: WorkItem) -> list[Observation]:
         settings, ids = self.settings, torch.tensor([item.prompt.input_ids], device=self.model.device)
         read = prefill(
             self.model,
             ids,
-            self.needs,
+            frozenset[Signal]().union(*(needs(item) for needs in self.needs)),
             chunk_tokens=settings.chunk_tokens,
             room=settings.max_new_tokens,
             seed=fixture_seed(item.fixture.fixture_id),
@@ -190,7 +197,7 @@ class EvictionModule(LightningModule):
         )
 
     def _text(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _reset_peak(device: torch.device) -> None:

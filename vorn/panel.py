@@ -51,12 +51,13 @@ def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> 
 
     Args:
         cfg: the composed configuration.
-        weights_digest: hash of the model's weights and tokenizer.
+        weights_digest: hash of the model's weights and tokenizer; its name and place are no part of the identity, so
+            that a checkpoint may be moved.
         dtype: the dtype the model really runs in; `model.dtype=auto` differs between machines.
     Returns: a JSON-ready mapping. How many fixtures are asked for is no part of it, so that a run can be extended.
     """
     model = resolved(cfg.model)
-    fields = ("name", "id", "revision", "attn_implementation", "chat_template")
+    fields = ("attn_implementation", "chat_template")
     task = {key: value for key, value in resolved(cfg.task).items() if key != "fixtures"}
     return {"model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype}, "task": task}
 
@@ -74,6 +75,12 @@ def plan_panel(cfg: DictConfig) -> PanelPlan:
         _cell(policy, unit, rule, contract, budget, hidden)
         for policy, unit, rule, contract, budget in product(policies, units, guards, contracts, budgets)
     ]
+    first_tokens = sorted({contract.first_token for contract in contracts})
+    if len(first_tokens) > 1:
+        raise BadInput(
+            f"first_token={','.join(first_tokens)}: the cells of a panel share their reference, so one value is legal; "
+            "give one, or one job each: -m fuse=false decode.first_token=refeed,prefill"
+        )
     cells = (_reference(units[0].rule, contracts[0].first_token), *pruned)
     labels = [cell.label for cell in cells]
     for label in labels:

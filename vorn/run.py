@@ -25,14 +25,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from vorn.cells import CellSpec
 from vorn.data import EvaluationData
-from vorn.evaluation import Evaluation, ReportFailed
+from vorn.evaluation import Evaluation, Reporter, ReportFailed
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
 from vorn.models.checkpoint import Checkpoint, eos_ids, find_checkpoint
 from vorn.models.prompts import Renderer
-from vorn.module import EvictionModule, Settings
+from vorn.module import EvictionModule, Reading
 from vorn.panel import PanelPlan, evaluation_identity
 from vorn.records import BadInput, Fixture, Manifest, digest
+from vorn.settings import check_guards_fit
 
 DONE, WITH_ERRORS, NO_REPORT = 0, 3, 4
 _PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
@@ -46,27 +47,32 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     """
     _quieten()
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    device = _device(str(cfg.trainer.accelerator))
+    device = _device(cfg)
     checkpoint = find_checkpoint(settings["model"], device)
     renderer = Renderer(checkpoint.tokenizer, settings["model"]["chat_template"])
     fixtures = _fixtures(cfg, renderer)
-    texts = [renderer.text(fixture.prompt, fixture.answer_prefix) for fixture in fixtures]
-    _check_lengths(fixtures, renderer, checkpoint, plan, int(cfg.task.max_new_tokens))
+    texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan.cells, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo()
     callbacks, loggers = _callbacks(cfg, evaluation), make_loggers(cfg.logger)
     try:
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
-            trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=out_dir)
+            trainer: Trainer = instantiate(
+                cfg.trainer,
+                accelerator=device.type,
+                callbacks=callbacks,
+                logger=loggers,
+                default_root_dir=out_dir,
+            )
             module = _module(cfg, settings, checkpoint, evaluation, device)
             data = EvaluationData(fixtures, todo, evaluation.fingerprints, renderer)
             trainer.predict(module, datamodule=data, return_predictions=False)
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
-            for callback in callbacks:
-                if hasattr(callback, "report"):
-                    callback.report(loggers)
+        for callback in callbacks:
+            if isinstance(callback, Reporter):
+                callback.report(loggers)
     except ReportFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_REPORT
@@ -87,9 +93,18 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", r".*does not have many workers", PossibleUserWarning)
 
 
-def _device(accelerator: str) -> torch.device:
-    use_cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if use_cuda else "cpu")
+def _device(cfg: DictConfig) -> torch.device:
+    """Where the model runs. Raises BadInput for trainer settings that this project does not carry out."""
+    trainer = cfg.trainer
+    legal = ("auto", "cpu", "gpu", "cuda") if torch.cuda.is_available() else ("auto", "cpu")
+    if trainer.accelerator not in legal:
+        raise BadInput(f"trainer.accelerator={trainer.accelerator!r}: legal values here are {', '.join(legal)}")
+    for field in ("devices", "num_nodes"):
+        if trainer.get(field, 1) != 1:
+            raise BadInput(f"trainer.{field}={trainer[field]!r}: one process measures a panel, so 1 is legal; give 1")
+    if trainer.get("precision") is not None:
+        raise BadInput(f"trainer.precision={trainer.precision!r}: the checkpoint's dtype decides; give model.dtype")
+    return torch.device("cpu" if trainer.accelerator == "cpu" or len(legal) == 2 else "cuda")
 
 
 def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
@@ -109,20 +124,25 @@ def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
     return fixtures
 
 
-def _check_lengths(
-    fixtures: list[Fixture], renderer: Renderer, checkpoint: Checkpoint, plan: PanelPlan, max_new_tokens: int
-) -> None:
-    most = checkpoint.context_tokens
-    for fixture in fixtures:
-        tokens = renderer.count_tokens(fixture.prompt, fixture.answer_prefix)
-        if tokens < 2:
-            raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
-        if most is not None and tokens + max_new_tokens > most:
-            raise BadInput(
-                f"fixture {fixture.fixture_id!r} has {tokens} tokens and task.max_new_tokens={max_new_tokens}: "
-                f"together more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
-                "(task.context_tokens) or choose a model with a longer context"
-            )
+def _checked_text(
+    fixture: Fixture, renderer: Renderer, checkpoint: Checkpoint, plan: PanelPlan, max_new_tokens: int
+) -> str:
+    """The rendered prompt. Raises BadInput if the model or a cell of the panel cannot take it."""
+    prompt, most = renderer.prompt(fixture), checkpoint.context_tokens
+    tokens = len(prompt.input_ids)
+    if tokens < 2:
+        raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
+    if most is not None and tokens + max_new_tokens > most:
+        raise BadInput(
+            f"fixture {fixture.fixture_id!r} has {tokens} tokens and task.max_new_tokens={max_new_tokens}: "
+            f"together more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
+            "(task.context_tokens) or choose a model with a longer context"
+        )
+    for cell in plan.pruned:
+        budget = cell.resolve_budget(tokens)
+        if budget < tokens:
+            check_guards_fit(budget, *cell.resolve_guards(budget))
+    return prompt.text
 
 
 def _evaluation(
@@ -156,16 +176,20 @@ def _evaluation(
 
 
 def _git_revision() -> str | None:
-    """Revision of the checkout this runs from, "+dirty" with uncommitted changes; None for an installed package."""
+    """Revision of the checkout this runs from, "+dirty" with uncommitted changes; None without git."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=False).stdout
+        return subprocess.run(
+            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
-    revision = git("rev-parse", "HEAD").strip()
-    return (revision + ("+dirty" if git("status", "--porcelain", "-uno").strip() else "")) or None
+    try:
+        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _module(
@@ -173,16 +197,15 @@ def _module(
 ) -> EvictionModule:
     model = checkpoint.load(
         attn_implementation=settings["model"]["attn_implementation"],
-        device_map=settings["model"]["device_map"],
         device=device,
     )
-    how = Settings(
+    how = Reading(
         evaluation_id=evaluation.evaluation_id,
         model=str(cfg.model.name),
         task=str(cfg.task.name),
         grade=str(cfg.task.grade),
         max_new_tokens=int(cfg.task.max_new_tokens),
-        first_token=str(cfg.decode.first_token),
+        first_token=evaluation.specs[0].first_token,
         max_cells=int(cfg.decode.max_cells),
         max_bytes=int(cfg.decode.max_bytes),
         chunk_tokens=cfg.prefill.chunk_tokens,

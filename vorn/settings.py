@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.choices import conf_dirs, raw, top_level_keys, unknown
+from vorn.grading import check_rule
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
@@ -148,6 +149,7 @@ def check_settings(cfg: DictConfig) -> None:
     choice("model.chat_template", cfg.model.chat_template, ("auto", False))
     _filled("task.name", cfg.task.name)
     _filled("task.grade", cfg.task.grade)
+    check_rule(cfg.task.grade)
     whole("task.max_new_tokens", cfg.task.max_new_tokens, 1)
     whole("task.fixtures", cfg.task.fixtures, 1)
 

@@ -89,11 +89,10 @@ class _Text:
 
 def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
     """Best token of each row of [rows, V] logits, NaN and the pad token excluded; and the rows with nothing but NaN."""
-    is_nan = logits.isnan()
-    legal = logits.masked_fill(is_nan, -torch.inf)
+    legal = logits.masked_fill(logits.isnan(), -torch.inf)
     if greedy.pad_id is not None and greedy.pad_id not in greedy.eos_ids:
         legal[:, greedy.pad_id] = -torch.inf
-    return legal.argmax(dim=1).tolist(), is_nan.all(dim=1).tolist()
+    return legal.argmax(dim=1).tolist(), legal.isneginf().all(dim=1).tolist()
 
 
 @torch.inference_mode()

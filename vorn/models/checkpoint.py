@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -58,19 +59,25 @@ class Checkpoint:
         """For example "float32"."""
         return str(self.dtype).removeprefix("torch.")
 
-    def load(self, *, attn_implementation: str, device_map: Any, device: torch.device) -> PreTrainedModel:
-        """The model in eval mode, on `device` unless a device map places it."""
-        model = _attempt(
+    def load(self, *, attn_implementation: str, device: torch.device) -> PreTrainedModel:
+        """The model in eval mode on `device`. Raises BadInput if files are missing or damaged, or lack weights."""
+        model, info = _attempt(
             self.source,
             lambda: AutoModelForCausalLM.from_pretrained(
                 self.source,
                 dtype=self.dtype,
                 attn_implementation=attn_implementation,
-                device_map=device_map,
+                output_loading_info=True,
                 **self.options,
             ),
         )
-        return (model if device_map is not None else model.to(device)).eval()
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise BadInput(
+                f"model.id={self.source!r} lacks {len(missing)} weights, such as {missing[0]}, which would be random; "
+                "give a complete checkpoint of a causal language model"
+            )
+        return model.to(device).eval()
 
 
 def find_checkpoint(model_cfg: Mapping[str, Any], device: torch.device) -> Checkpoint:
@@ -121,7 +128,7 @@ def _attempt(source: str, read: Callable[[], T]) -> T:
     """`read()`, with one message instead of a traceback when the checkpoint cannot be had."""
     try:
         return read()
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(
             f"model.id={source!r} cannot be loaded ({type(error).__name__}: {reason}); check the id and revision, "
@@ -143,7 +150,9 @@ def _digest(source: str, config: PretrainedConfig) -> str:
     folder = Path(source)
     if not folder.is_dir():
         commit = getattr(config, "_commit_hash", None)
-        return str(commit) if commit else "unknown"
+        if not commit:
+            raise BadInput(f"model.id={source!r}: the Hub names no commit for it, so that runs could not be told apart")
+        return str(commit)
     found = hashlib.sha256()
     for path in sorted(_weights_and_tokenizer(folder)):
         size = path.stat().st_size
@@ -158,5 +167,5 @@ def _digest(source: str, config: PretrainedConfig) -> str:
 
 
 def _weights_and_tokenizer(folder: Path) -> Iterable[Path]:
-    for pattern in ("*.safetensors", "*.bin", "tokenizer*.json", "config.json", "*.model", "chat_template*"):
+    for pattern in ("*.safetensors", "*.bin", "*.json", "*.model", "*.txt", "*.jinja"):
         yield from folder.glob(pattern)

@@ -43,7 +43,10 @@ class Renderer:
         if not self._is_chat:
             return prompt + answer_prefix
         turn = [{"role": "user", "content": prompt}]
-        rendered: Any = self._tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        # Llama 3's templates write today's date unless they are given one; a prompt must not change overnight.
+        rendered: Any = self._tokenizer.apply_chat_template(
+            turn, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
+        )
         return str(rendered) + answer_prefix.lstrip()
 
     def count_tokens(self, prompt: str, answer_prefix: str) -> int:

@@ -121,8 +121,12 @@ class NeedleRows:
 
     def _pairs(self, count: int) -> list[_Pair]:
         return [
-            _Pair(self._key(key), self._encode(" " + prose.draw_number(self.rng, 7, reserved=False)))
-            for key in prose.draw_keys(self.rng, count, reserved=False)
+            _Pair(self._key(key), self._encode(f" {value}"))
+            for key, value in zip(
+                prose.draw_keys(self.rng, count, reserved=False),
+                prose.draw_numbers(self.rng, count, 7, reserved=False),
+                strict=True,
+            )
         ]
 
     def _key(self, key: str) -> list[int]:

@@ -30,6 +30,8 @@ LEVELS = (
     *(NeedleLevel(length=length, haystack=0.9) for length in (512, 768)),
     *(NeedleLevel(length=length, haystack=1.0) for length in (1088, 1600, 2176)),
 )
+RATES = (1.0, 0.6, 0.4, 0.3, 0.3, 0.3)  # share of the peak learning rate, by level
+LEAST_ROWS = 8  # of a batch: Muon's steps are as long for a noisy gradient as for a clear one
 PASSED = 0.93  # running share of values found at which the next level begins
 SYMBOLS = 3600  # of the vocabulary, for successor maps
 
@@ -122,11 +124,11 @@ class Curriculum:
         """The next batch, and whether its accuracy counts for the progress."""
         if self.rng.random() < (0.3 if progress.level == 0 else 0.03):
             return successor_rows(self.rng, self.batch_tokens // 128, 128, self.symbols), False
-        # One batch in four is from an earlier level, so that nothing learned is lost.
+        # Half of the batches are from any level so far, so that nothing learned is lost.
         newest = progress.level
-        chosen = newest if self.rng.random() < 0.75 else int(self.rng.integers(0, newest + 1))
+        chosen = newest if self.rng.random() < 0.5 else int(self.rng.integers(0, newest + 1))
         level = LEVELS[chosen]
-        return self.needles.batch(max(1, self.batch_tokens // level.length), level), chosen == newest
+        return self.needles.batch(max(LEAST_ROWS, self.batch_tokens // level.length), level), chosen == newest
 
     def advance(self, progress: Progress, correct: float) -> None:
         """Update the running accuracy, and move on when it is high enough."""
@@ -159,8 +161,9 @@ def optimizers(model: PreTrainedModel, matrix_lr: float, other_lr: float) -> lis
 
 
 def schedule(progress: Progress, total: int) -> float:
-    """Share of the peak learning rate: warm-up over 100k tokens, then constant, linear to zero in the last half."""
-    return min(1.0, (progress.tokens + 1) / 100_000, max(0.0, (total - progress.tokens) / (0.5 * total)))
+    """Share of the peak learning rate: warm-up over 100k tokens, then by level, linear to zero in the last 60 %."""
+    left = max(0.0, (total - progress.tokens) / (0.6 * total))
+    return min(1.0, (progress.tokens + 1) / 100_000, left) * RATES[progress.level]
 
 
 class Run:
@@ -253,7 +256,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished checkpoint")
     parser.add_argument("--work", type=Path, default=Path("checkpoints/pocket_llama"), help="resumable state")
-    parser.add_argument("--tokens", type=int, default=10_000_000, help="tokens to train on")
+    parser.add_argument("--tokens", type=int, default=12_000_000, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--matrix-lr", type=float, default=1e-2, help="peak rate of Muon")
     parser.add_argument("--other-lr", type=float, default=3e-3, help="peak rate of AdamW")
