@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vorn.models.checkpoint import eos_ids, find_checkpoint
 from vorn.records import BadInput
@@ -26,7 +27,7 @@ def copied(random_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def load(source: Path) -> Any:
-    return find_checkpoint(settings(source), CPU).load(attn_implementation="sdpa", device_map=None, device=CPU)
+    return find_checkpoint(settings(source), CPU).load(attn_implementation="sdpa", device=CPU)
 
 
 def test_a_folder_is_loaded_in_eval_mode_and_full_precision(random_checkpoint: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_folder_is_loaded_in_eval_mode_and_full_precision(random_checkpoint: P
 
 def test_dtype_is_passed_through(random_checkpoint: Path) -> None:
     checkpoint = find_checkpoint(settings(random_checkpoint, dtype="bfloat16"), CPU)
-    model = checkpoint.load(attn_implementation="sdpa", device_map=None, device=CPU)
+    model = checkpoint.load(attn_implementation="sdpa", device=CPU)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert checkpoint.dtype_name == "bfloat16"
 
@@ -81,6 +82,21 @@ def test_an_unknown_hub_id_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPa
 def test_half_a_checkpoint_is_refused(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     with pytest.raises(BadInput, match="cannot be loaded"):
+        load(copied)
+
+
+def test_a_torn_weights_file_is_refused(copied: Path) -> None:
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        load(copied)
+
+
+def test_weights_that_would_be_random_are_refused(copied: Path) -> None:
+    tensors = load_file(copied / "model.safetensors")
+    del tensors["model.layers.2.mlp.up_proj.weight"]
+    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match=r"lacks 1 weights, such as model.layers.2.mlp.up_proj.weight"):
         load(copied)
 
 

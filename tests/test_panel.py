@@ -70,9 +70,7 @@ def test_guards_and_contracts_show_where_they_are_not_the_default() -> None:
         "full", "tova/token/64", "tova/token/64/none", "tova/token/64/published",
     ]  # fmt: skip
     assert labels(*SMALL, "guards.recent=[8,16]") == ["full", "tova/token/64/matched(recent=8)", "tova/token/64"]
-    assert labels(*SMALL, "decode.first_token=[refeed,prefill]")[1:] == [
-        "tova/token/64", "tova/token/64/prefill_once(first_token=prefill)",
-    ]  # fmt: skip
+    assert labels(*SMALL, "decode.first_token=prefill")[1:] == ["tova/token/64/prefill_once(first_token=prefill)"]
 
 
 def test_a_cell_reads_and_hashes_the_same_in_every_panel() -> None:
@@ -91,10 +89,18 @@ def test_reference_stands_first_once_and_is_alone_if_asked() -> None:
     assert (reference.resolve_budget(777), reference.resolve_guards(777)) == (777, (0, 0))
 
 
+def test_the_token_that_is_fed_again_counts_among_the_guards() -> None:
+    settings = ("policy=[tova]", "unit=[token]", "guards.sinks=64", "guards.recent=0", "budget=64")
+    with pytest.raises(BadInput, match=r"budget of 64 tokens cannot hold 64 sink \+ 1 recent tokens"):
+        plan_panel(composed(*settings))
+    (cell,) = plan_panel(composed(*settings, "decode.first_token=prefill")).pruned
+    assert cell.resolve_guards(64) == (64, 0)
+
+
 def test_published_guards_are_each_policys_own_and_no_parameter() -> None:
     cells = {c.policy: c for c in plan_panel(composed("guards=[published]", "unit=[token]", "budget=101")).pruned}
     assert {name: cell.resolve_guards(101) for name, cell in cells.items()} == {
-        "vorn": (1, 16), "tova": (0, 0), "h2o": (0, 50), "sink_recent": (4, 0), "random": (0, 0),
+        "vorn": (1, 16), "tova": (0, 1), "h2o": (0, 50), "sink_recent": (4, 1), "random": (0, 1),
     }  # fmt: skip
     assert cells["vorn"].policy_config == {"_target_": "vorn.kv.scorers.vorn.Vorn", "layer": None, "window": 16}
 
@@ -155,11 +161,13 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         return json.dumps(evaluation_identity(changed_to(cfg, change), weights_digest=weights, dtype=dtype))
 
     base = identity()
-    outside = ["limit=3", "task.fixtures=7", "budget=65", "policy.vorn.layer=1", "logger.mode=online",
-               "guards.sinks=1", "model.device_map=auto", "prefill.chunk_tokens=5", "decode.max_bytes=9",
-               "trainer.devices=2"]  # fmt: skip
-    inside = ["seed=1", "task.keys=4", "task.max_new_tokens=3", "task.grade=x", "model.name=x", "model.id=x",
-              "model.revision=x", "model.attn_implementation=x", "model.chat_template=x"]  # fmt: skip
+    outside = """
+        limit=3 task.fixtures=7 budget=65 policy.vorn.layer=1 logger.mode=online guards.sinks=1 model.name=x model.id=x
+        model.revision=x prefill.chunk_tokens=5 decode.max_bytes=9 trainer.devices=2
+    """.split()
+    inside = """
+        seed=1 task.keys=4 task.max_new_tokens=3 task.grade=x model.attn_implementation=x model.chat_template=x
+    """.split()
     assert {change for change in outside if identity(change) != base} == set()
     assert {change for change in inside if identity(change) == base} == set()
     assert len({base, identity(weights="v"), identity(dtype="bfloat16")}) == 3
@@ -204,6 +212,8 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("model.chat_template=true", r"model.chat_template=True is not legal; give one of: auto, false"),
         ("model=hf", r"model.id is required and not given; give it as model.id=VALUE"),
         ("task.max_new_tokens=0", r"task.max_new_tokens=0"),
+        ("task.grade=ruler_al", r"grade='ruler_al' is unknown; did you mean ruler_all@1"),
+        ("decode.first_token=[refeed,prefill]", r"first_token=prefill,refeed: the cells of a panel share"),
         ("task.fixtures=none", r"task.fixtures='none'"),
         ("policy=[]", r"policy selects nothing; name at least one of: all, full, h2o"),
         ("unit=[]", r"unit selects nothing"),

@@ -175,6 +175,36 @@ def test_a_failing_cell_leaves_the_others_alone(
     assert failed == {"random/token/32", "random/sentence/32"}
 
 
+@pytest.mark.parametrize("first_token", ["refeed", "prefill"])
+def test_the_first_token_comes_from_where_the_cell_says(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_token: str
+) -> None:
+    import vorn.module
+
+    real, seen = vorn.module.decode, []
+    monkeypatch.setattr(
+        vorn.module, "decode", lambda *args, **kwargs: seen.append(kwargs["first_token"]) or real(*args, **kwargs)
+    )
+    assert evaluate(f"contract.prefill_once.first_token={first_token}") == 0
+    assert set(seen) == {first_token}
+
+
+def test_a_logger_that_breaks_while_it_runs_stops_nothing(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    for method in ("log_metrics", "save", "finalize"):
+        monkeypatch.setattr(CSVLogger, method, broken)
+    logger = f"+logger={{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: {tmp_path}}}"
+    assert evaluate(logger) == 0
+    assert "ConnectionError: gone" in capsys.readouterr().err
+    assert len(observations(tmp_path)) == 15
+
+
 def test_a_report_that_fails_loses_nothing(
     evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +222,11 @@ def test_a_report_that_fails_loses_nothing(
     [
         ("task.context_tokens=5000", "together more than the 4096 positions"),
         ("policy.vorn.layer=4", "the model has layers 0 to 3"),
+        ("budget=[2%]", "budget of 5 tokens cannot hold 4 sink"),
+        ("trainer.devices=2", "trainer.devices=2: one process measures a panel"),
+        ("trainer.accelerator=tpu", "trainer.accelerator='tpu': legal values here are auto, cpu"),
+        ("+trainer.precision=bf16-mixed", "give model.dtype"),
+        ("task.keys=2.5", "task.keys=2.5: legal values are whole numbers"),
     ],
 )
 def test_what_only_model_or_prompts_tell_is_still_one_message(evaluate: Evaluate, override: str, message: str) -> None:

@@ -62,4 +62,4 @@ class CellSpec:
         Under refeed the last prompt token is fed again, so it is in the cache whatever the guards say, and counts.
         """
         sinks, recent = (share(n, budget_tokens) if isinstance(n, str) else n for n in (self.sinks, self.recent))
-        return Guards(sinks, max(recent, int(self.first_token == "refeed")))
+        return Guards(sinks, max(recent, int(self.first_token == "refeed" and not self.is_reference)))

@@ -52,7 +52,7 @@ class LedgerContents:
     looks: tuple[Look, ...]  # by time
     damaged: tuple[DamagedLine, ...]
     disagreements: tuple[Disagreement, ...]
-    duplicates: int  # observations left out because their key was there already
+    duplicates: int  # observations left out because their key had an outcome already
 
     def missing(self, cell_ids: Sequence[str], fixture_ids: Iterable[str]) -> dict[str, list[str]]:
         """Cells without an outcome, by fixture, both in the order given; complete fixtures are left out.
@@ -90,12 +90,13 @@ def read_ledger(*folders: Path) -> LedgerContents:
     kept: dict[tuple[str, str], Observation] = {}
     first: dict[tuple[str, str], str] = {}  # fingerprint by evaluation and fixture
     disagreements = []
-    total = 0
+    duplicates = 0
     for seen in (seen for segment in segments for seen in segment.observations):
-        total += 1
         key = seen.cell_id, seen.fixture_id
         fingerprint = first.setdefault((seen.evaluation_id, seen.fixture_id), seen.fingerprint)
         disagreements += _disagreements(seen, kept.get(key, seen), fingerprint)
+        # A failure that was tried again is no duplicate: the outcome takes the error's place.
+        duplicates += key in kept and kept[key].outcome is not None
         if key not in kept or (kept[key].outcome is None and seen.outcome is not None):
             kept[key] = seen
     return LedgerContents(
@@ -104,7 +105,7 @@ def read_ledger(*folders: Path) -> LedgerContents:
         looks=tuple(sorted((look for segment in segments for look in segment.looks), key=lambda look: look.created)),
         damaged=tuple(line for segment in segments for line in segment.damaged),
         disagreements=tuple(disagreements),
-        duplicates=total - len(kept),
+        duplicates=duplicates,
     )
 
 
