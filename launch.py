@@ -16,9 +16,9 @@ from vorn.panel import plan_panel
 def evaluate(cfg: DictConfig) -> int:
     """Exit status of one panel. What the configuration can tell is refused before torch is imported."""
     plan = plan_panel(cfg)
-    import vorn.run
+    from vorn.run import evaluate as measure
 
-    return vorn.run.evaluate(cfg, plan, Path(HydraConfig.get().runtime.output_dir))
+    return measure(cfg, plan, Path(HydraConfig.get().runtime.output_dir))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

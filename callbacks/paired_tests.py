@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from callbacks.wandb_tables import publish
@@ -21,7 +19,7 @@ class PairedTests(Callback):
         """`evaluation`: whose ledger is read; nothing else is needed, so that a resumed run reports without a model."""
         self._evaluation = evaluation
 
-    def report(self, loggers: Iterable[Logger]) -> None:
+    def report(self) -> None:
         """Test, print, write, publish. Raises ReportFailed if there is no report, with the reason as its cause."""
         try:
             report = self._evaluation.report()
@@ -34,5 +32,5 @@ class PairedTests(Callback):
             ) from error
         print(f"\nreport: {', '.join(map(str, paths))}\nledger: {self._evaluation.folder}")
         sys.stdout.flush()
-        for logger in loggers:
+        for logger in self._evaluation.loggers:
             publish(report, logger)

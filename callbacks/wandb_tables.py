@@ -39,19 +39,19 @@ class FixtureTable(Callback):
         self._rows += [_row(seen) for seen in outputs]
         self._fixtures += 1
         if self._fixtures % self._flush_every == 0:
-            self._flush(trainer)
+            self._flush()
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send what is left."""
-        self._flush(trainer)
+        self._flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Send what is there: an interrupted run has measured it."""
-        self._flush(trainer)
+        self._flush()
 
-    def _flush(self, trainer: Trainer) -> None:
+    def _flush(self) -> None:
         rows, self._rows = self._rows, []
-        for number, logger in enumerate(trainer.loggers):
+        for number, logger in enumerate(self._evaluation.loggers):
             if rows and isinstance(logger, WandbLogger):
                 guarded("logging fixtures", lambda number=number, logger=logger: self._send(number, logger, rows))  # type: ignore[misc]
 

@@ -104,6 +104,7 @@ def test_fixtures_are_the_same_bytes_in_every_process() -> None:
     ("changes", "message"),
     [
         ({"keys": 0}, r"task.keys=0: legal values are whole numbers from 1"),
+        ({"keys": 2.5}, r"task.keys=2.5: legal values are whole numbers"),
         ({"digits": 2}, r"task.digits=2: legal values are whole numbers from 5"),
         ({"fixtures": 0}, r"task.fixtures=0"),
         ({"context_tokens": 50}, r"task.context_tokens=50 cannot hold 6 needles and the question; raise it to >= "),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -24,7 +24,7 @@ class Reporter(Protocol):
     Lightning skips its own hooks of an empty loop, so that the run calls this one itself.
     """
 
-    def report(self, loggers: Iterable[Logger]) -> None:
+    def report(self) -> None:
         """Raises ReportFailed if there is no report."""
 
 
@@ -44,6 +44,7 @@ class Evaluation:
         folder: of this evaluation in the ledger directory.
         writer: of this process, into `folder`.
         out_dir: where the report goes.
+        loggers: mirrors of the ledger. Lightning does not get them: an exception in one of its calls would end the run.
     """
 
     identity: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Evaluation:
     folder: Path
     writer: LedgerWriter
     out_dir: Path
+    loggers: list[Logger] = field(default_factory=list)
 
     @cached_property
     def evaluation_id(self) -> str:

@@ -54,7 +54,8 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan.cells, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo()
-    callbacks, loggers = _callbacks(cfg, evaluation), make_loggers(cfg.logger)
+    callbacks = _callbacks(cfg, evaluation)
+    evaluation.loggers.extend(make_loggers(cfg.logger))
     try:
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
@@ -62,7 +63,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
                 cfg.trainer,
                 accelerator=device.type,
                 callbacks=callbacks,
-                logger=loggers,
+                logger=False,
                 default_root_dir=out_dir,
             )
             module = _module(cfg, settings, checkpoint, evaluation, device)
@@ -72,13 +73,13 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
         for callback in callbacks:
             if isinstance(callback, Reporter):
-                callback.report(loggers)
+                callback.report()
     except ReportFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_REPORT
     finally:
         evaluation.writer.close()
-        close_loggers(loggers)
+        close_loggers(evaluation.loggers)
     errors = any(seen.error for seen in evaluation.measured().observations)
     return WITH_ERRORS if errors else DONE
 
