@@ -36,7 +36,7 @@ bench: $(READY) ## Measure capture, a panel and one cell at a time, in units of 
 report: $(READY) ## Report on ledgers without a model: make report ARGS="ledgers --out report"
 	$(BIN)/python -m vorn.report $(or $(ARGS),ledgers)
 
-pocket: $(READY) ## Train the pocket model again: resumable, about an hour and a half on two cores
+pocket: $(READY) ## Train the pocket model again: resumable, about half an hour on two cores
 	$(BIN)/python -m vorn.models.pocket.train --out checkpoints/pocket_llama/final $(ARGS)
 
 clean: ## Remove the virtual environment and caches; ledgers and outputs stay
