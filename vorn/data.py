@@ -23,8 +23,8 @@ class WorkItem:
     cell_ids: tuple[str, ...]
 
 
-class _WorkItems(Dataset[WorkItem]):
-    """Tokenizes a fixture when it is asked for, so that long prompts are not all held at once."""
+class WorkItems(Dataset[WorkItem]):
+    """The fixtures that some cell lacks; each is tokenized when it is asked for, so that few prompts are held."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class _WorkItems(Dataset[WorkItem]):
         fingerprints: Mapping[str, str],
         renderer: Renderer,
     ) -> None:
+        """`todo`: cell ids without an outcome, by fixture id; complete fixtures are left out."""
         self.fixtures = [fixture for fixture in fixtures if fixture.fixture_id in todo]
         self._todo, self._fingerprints, self._renderer = todo, fingerprints, renderer
 
@@ -46,18 +47,12 @@ class _WorkItems(Dataset[WorkItem]):
 
 
 class EvaluationData(LightningDataModule):
-    """Serves the fixtures that some cell of the panel has not been measured on."""
+    """Serves work items to the predict loop."""
 
-    def __init__(
-        self,
-        fixtures: Sequence[Fixture],
-        todo: Mapping[str, Sequence[str]],
-        fingerprints: Mapping[str, str],
-        renderer: Renderer,
-    ) -> None:
-        """`todo`: cell ids without an outcome, by fixture id; complete fixtures are left out."""
+    def __init__(self, items: WorkItems) -> None:
+        """`items`: in the order in which they are measured."""
         super().__init__()
-        self._items = _WorkItems(fixtures, todo, fingerprints, renderer)
+        self._items = items
 
     def predict_dataloader(self) -> DataLoader[WorkItem]:
         """Work items, one by one."""

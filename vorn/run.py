@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
 from vorn.cells import CellSpec
-from vorn.data import EvaluationData
+from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, Reporter, ReportFailed
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
@@ -67,7 +67,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
                 default_root_dir=out_dir,
             )
             module = _module(cfg, settings, checkpoint, evaluation, device)
-            data = EvaluationData(fixtures, todo, evaluation.fingerprints, renderer)
+            data = EvaluationData(WorkItems(fixtures, todo, evaluation.fingerprints, renderer))
             trainer.predict(module, datamodule=data, return_predictions=False)
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
@@ -157,11 +157,12 @@ def _evaluation(
     out_dir: Path,
 ) -> Evaluation:
     identity = evaluation_identity(cfg, weights_digest=checkpoint.weights_digest, dtype=checkpoint.dtype_name)
-    folder = Path(cfg.ledger_dir) / digest(identity)
+    evaluation_id = digest(identity)
+    folder = Path(cfg.ledger_dir) / evaluation_id
 
     def manifest() -> Manifest:
         return Manifest(
-            evaluation_id=digest(identity),
+            evaluation_id=evaluation_id,
             created=datetime.now(UTC).isoformat(),
             host=node(),
             pid=os.getpid(),
