@@ -23,6 +23,10 @@ def make_observation(**changes: Any) -> Observation:
             "cell": cell,
             "evaluation_id": "e0",
             "fixture_id": "f0",
+            "fixture_index": 0,
+            "cluster": "",
+            "replica_of": "",
+            "answer_nll": None,
             "model": "pocket",
             "task": "niah",
             "contract": "prefill_once",
@@ -86,7 +90,13 @@ def run_cell(hits: str, **changes: Any) -> list[Observation]:
     """An observation per character: "1" hit, "0" miss, "h" half of the answers, "x" error; " " was not attempted."""
     outcomes = {"1": 1.0, "0": 0.0, "h": 0.5, "x": None}
     return [
-        make_observation(fixture_id=f"f{i}", outcome=outcomes[mark], error="broke" if mark == "x" else None, **changes)
+        make_observation(
+            fixture_id=f"f{i}",
+            fixture_index=i,
+            outcome=outcomes[mark],
+            error="broke" if mark == "x" else None,
+            **changes,
+        )
         for i, mark in enumerate(hits)
         if mark != " "
     ]

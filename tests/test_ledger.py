@@ -231,11 +231,11 @@ def test_a_damaged_line_in_the_middle_is_named_and_the_rest_is_read(tmp_path):
     [
         ({"outcome": ...}, "field 'outcome' of this observation is missing"),
         ({"colour": "red"}, "field 'colour' of this observation is unknown"),
-        ({"kept_tokens": "64"}, "field 'kept_tokens' of this observation is '64'; legal is float or int"),
+        ({"kept_tokens": "64"}, "field 'kept_tokens' of this observation is '64'; legal is float or int or null"),
         ({"batch_rows": True}, "field 'batch_rows' of this observation is True; legal is int"),
         (
             {"evidence_kept": []},
-            r"field 'evidence_kept' of this observation is \[\]; legal is NoneType or float or int",
+            r"field 'evidence_kept' of this observation is \[\]; legal is float or int or null",
         ),
         ({"outcome": 7.0}, r"outcome=7.0.*legal values lie in \[0, 1\]"),
         ({"kind": "remark"}, "kind='remark' is no record; legal kinds are manifest, observation, look"),

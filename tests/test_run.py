@@ -129,6 +129,9 @@ def test_more_fixtures_extend_a_run_and_show_as_a_look(evaluate: Evaluate, tmp_p
     before = set(observations(tmp_path))
     evaluate("limit=4")
     assert before < set(observations(tmp_path))
+    names = [one.fixture_id for one in observations(tmp_path) if one.cell == "full"]
+    places = {one.fixture_id: one.fixture_index for one in observations(tmp_path)}
+    assert [places[name] for name in names] == [0, 1, 2, 3]
     assert [look.fixtures for look in read_ledger(folder(tmp_path)).looks] == [3, 4]
     assert "3" in (tmp_path / "out" / "report.md").read_text().split("look", 1)[1][:200]
 

@@ -18,6 +18,7 @@ class WorkItem:
     """One fixture with the cells that lack an outcome for it."""
 
     fixture: Fixture
+    index: int  # 0-based, of the fixture in the task's order
     prompt: Prompt
     fingerprint: str
     cell_ids: tuple[str, ...]
@@ -34,16 +35,16 @@ class WorkItems(Dataset[WorkItem]):
         renderer: Renderer,
     ) -> None:
         """`todo`: cell ids without an outcome, by fixture id; complete fixtures are left out."""
-        self.fixtures = [fixture for fixture in fixtures if fixture.fixture_id in todo]
+        self._fixtures = [(index, one) for index, one in enumerate(fixtures) if one.fixture_id in todo]
         self._todo, self._fingerprints, self._renderer = todo, fingerprints, renderer
 
     def __len__(self) -> int:
-        return len(self.fixtures)
+        return len(self._fixtures)
 
     def __getitem__(self, index: int) -> WorkItem:
-        fixture = self.fixtures[index]
-        name = fixture.fixture_id
-        return WorkItem(fixture, self._renderer.prompt(fixture), self._fingerprints[name], tuple(self._todo[name]))
+        place, fixture = self._fixtures[index]
+        name, prompt = fixture.fixture_id, self._renderer.prompt(fixture)
+        return WorkItem(fixture, place, prompt, self._fingerprints[name], tuple(self._todo[name]))
 
 
 class EvaluationData(LightningDataModule):

@@ -60,7 +60,7 @@ def decode(value: object, where: str) -> Record:
         raise BadInput(f"{where}: field {name!r} of this {kind} is {state}; legal are {', '.join(legal)}; {remedy}")
     for name, item in fields.items():
         if type(item) not in legal[name]:
-            names = " or ".join(sorted(one.__name__ for one in legal[name]))
+            names = " or ".join(sorted("null" if one is types.NoneType else one.__name__ for one in legal[name]))
             raise BadInput(f"{where}: field {name!r} of this {kind} is {item!r}; legal is {names}; {remedy}")
         if type(item) is list:
             fields[name] = tuple(item)

@@ -30,6 +30,7 @@ class Fixture:
     question_start: int  # characters; the context is prompt[:question_start]
     answers: tuple[str, ...]
     evidence: tuple[tuple[int, int], ...]  # the spans a reader needs to answer
+    cluster: str = ""  # fixtures of one cluster share a context and are not independent; "" if it stands alone
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
@@ -38,13 +39,16 @@ class Observation:
     """Outcome of one fixture in one cell; one JSON line of a ledger.
 
     `outcome` is None exactly when `error` is set: a failure is not a wrong answer, and is excluded and counted.
-    Times are wall-clock seconds; those of a panel are shared by its cells and are not the cost of one cell.
+    Times are wall-clock seconds; those of a panel are shared by its cells and are not the cost of one cell. A
+    measurement is None where it was not taken, as in results that others have published.
     """
 
     cell_id: str  # hash of evaluation, policy with parameters, unit, guards, budget, contract
     cell: str  # readable label, `vorn(layer=3)/sentence/64`
     evaluation_id: str  # hash of model, task, decode settings, dtype
     fixture_id: str
+    fixture_index: int  # 0-based position in the task's order; sequential tests look in this order
+    cluster: str  # of the fixture; "" if it stands alone
     fingerprint: str  # hash of the rendered prompt and the answers
     model: str
     task: str
@@ -55,20 +59,22 @@ class Observation:
     guards: str  # "matched", "published", "none"; "" for the reference
     budget: str  # as asked: "64" tokens, "25%" of the prompt; "" for the reference
     budget_tokens: int  # resolved for this fixture; the prompt's length for the reference
+    replica_of: str  # cell_id of the cell that this one repeats in another batch slot (A/A); "" otherwise
     grade: str  # name and version of the grading rule, "ruler_all@1"
     outcome: float | None  # in [0, 1]; 1.0 is a hit
     completion: str  # raw model output, before answer extraction
     answer_graded: str  # the text that was graded
     answers: tuple[str, ...]
-    prompt_tokens: int
-    kept_tokens: float  # mean over layers and KV heads
-    evidence_tokens: int  # prompt tokens that overlap an evidence span
+    answer_nll: float | None  # nats, of the first answer, teacher-forced from this cell's cache
+    prompt_tokens: int | None
+    kept_tokens: float | None  # mean over layers and KV heads
+    evidence_tokens: int | None  # prompt tokens that overlap an evidence span
     evidence_kept: float | None  # fraction of them kept, mean over layers and KV heads; None without evidence
-    panel_prefill_s: float  # shared prefill with capture, device drained
-    prune_s: float  # scoring, selection and gathering of this cell
-    panel_decode_s: float  # decoding of all cells of the panel together, device drained
-    batch_rows: int  # cells decoded together with this one, itself included
-    kv_bytes: int  # computed from the kept entries, not measured
+    panel_prefill_s: float | None  # shared prefill with capture, device drained
+    prune_s: float | None  # scoring, selection and gathering of this cell
+    panel_decode_s: float | None  # decoding of all cells of the panel together, device drained
+    batch_rows: int | None  # cells decoded together with this one, itself included
+    kv_bytes: int | None  # computed from the kept entries, not measured
     peak_bytes: int | None  # peak device memory during the fixture; process peak RSS on a CPU
     error: str | None = None
 

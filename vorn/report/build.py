@@ -77,7 +77,7 @@ def _cell(observations: Sequence[Observation]) -> CellRow:
         ci_low=interval.low if interval else None,
         ci_high=interval.high if interval else None,
         ci_method="wilson",
-        mean_kept_tokens=_mean([seen.kept_tokens for seen in done]),
+        mean_kept_tokens=_mean([seen.kept_tokens for seen in done if seen.kept_tokens is not None]),
         mean_evidence_kept=_mean([seen.evidence_kept for seen in done if seen.evidence_kept is not None]),
         guards=first.guards,
     )
