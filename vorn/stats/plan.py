@@ -30,9 +30,9 @@ class TestPlan:
     seed: int  # of Monte Carlo tests
 
     def __post_init__(self) -> None:
-        _fraction("alpha", self.alpha, "0.05 is usual")
-        _fraction("margin", self.margin, "0.02 is 2 points")
-        _fraction("discordance", self.discordance, "0.2 is one pair in five")
+        _fraction("alpha", self.alpha, 0.5, "0.05 is usual")  # one-sided intervals have level 1 - 2 alpha
+        _fraction("margin", self.margin, 1.0, "0.02 is 2 points")
+        _fraction("discordance", self.discordance, 1.0, "0.2 is one pair in five")
         _families(self.families)
         _option("stop", self.stop, SEQUENTIAL)
         _option("split", self.split, SELECT)
@@ -94,9 +94,9 @@ def check_independent(plan: TestPlan, clusters: Sequence[str]) -> None:
         )
 
 
-def _fraction(name: str, value: object, example: str) -> None:
-    if not isinstance(value, float) or not 0.0 < value < 1.0:
-        raise BadInput(f"stats.{name}={value!r} is not legal; give a fraction strictly between 0 and 1; {example}")
+def _fraction(name: str, value: object, below: float, example: str) -> None:
+    if not isinstance(value, float) or not 0.0 < value < below:
+        raise BadInput(f"stats.{name}={value!r} is not legal; give a fraction above 0 and below {below:g}; {example}")
 
 
 def _option(name: str, value: object, legal: str) -> None:
