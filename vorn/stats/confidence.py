@@ -53,7 +53,8 @@ def _log_difference_e(lhs_only: int, rhs_only: int, n: int) -> Callable[[float],
     """Logarithm of E as a function of delta in (-1, 1).
 
     With u the bet's place in its range, from 0 to 1, a factor is 2u / (1 + delta) for D = 1, 2(1 - u) / (1 - delta)
-    for D = -1, and their mean for D = 0. Expanding the z factors of D = 0 makes the integral a finite sum: E = sum_j C(z, j) 2^(b + c) B(b + j + a, c + z - j + a) / B(a, a) (1 + delta)^-(b + j) (1 - delta)^-(c + z - j).
+    for D = -1, and their mean for D = 0. Expanding the z factors of D = 0 makes the integral a finite sum:
+    E = sum_j C(z, j) 2^(b + c) B(b + j + a, c + z - j + a) / B(a, a) (1 + delta)^-(b + j) (1 - delta)^-(c + z - j).
     """
     import numpy as np
 

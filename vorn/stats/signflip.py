@@ -2,9 +2,9 @@
 
 Under the hypothesis "the differences are symmetric around delta", either sign of each D_i - delta is as good as the
 other; what was observed is compared with all sign patterns, or with a seeded draw of them. Fixtures of one cluster
-change sign together. Source: Fisher, The Design of Experiments (1935), section 21; the interval is made of the means of subsets,
-Hartigan, J. American Statistical Association 64:1303 (1969); counting the observed pattern among the drawn ones makes p
-valid: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9:39 (2010).
+change sign together. Source: Fisher, The Design of Experiments (1935), section 21; the interval is made of the means of
+subsets, Hartigan, J. American Statistical Association 64:1303 (1969); counting the observed pattern among the drawn
+ones makes p valid: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9:39 (2010).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int)
         n=len(differences),
         n_clusters=len(sums),
         mean=math.fsum(sums) / len(differences),
-        _exact_p=_lattice_p(sums) if len(sums) > _ENUMERATED else None,
+        _exact_p=_exact_p(sums) if len(sums) > _ENUMERATED else None,
         _subset_means=np.sort(filled[:, 0] / filled[:, 1]),
         _n_empty=len(halves) - len(filled),
         _tolerance=_EPSILON * max(map(abs, sums)),
@@ -139,13 +139,17 @@ def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
     return patterns
 
 
-def _lattice_p(sums: Sequence[float]) -> float | None:
-    """The exact two-sided p where all sums are multiples of one common fraction, as shares of answers are; else None.
+def _exact_p(sums: Sequence[float]) -> float | None:
+    """The two-sided p of all patterns where it can be had without making them, else None.
 
-    The distribution of the sum of +-k_i over whole numbers k_i, built up one cluster at a time.
+    Where no two sums have opposite signs, only the observed pattern of those that are not 0 and its opposite reach what
+    was observed. Where all sums are multiples of one common fraction, as shares of answers are, the distribution of
+    their signed sum is built up one cluster at a time.
     """
     import numpy as np
 
+    if min(sums) >= 0.0 or max(sums) <= 0.0:
+        return min(1.0, 2.0 ** (1 - sum(value != 0.0 for value in sums)))
     fractions = [Fraction(value).limit_denominator(1000) for value in sums]
     if any(abs(float(fraction) - value) > 1e-9 for fraction, value in zip(fractions, sums, strict=True)):
         return None
