@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_the_command_reports_a_ledger_without_observations(tmp_path, capsys):
     writer.close()
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "0 observations" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_flags_replace_what_the_runs_recorded(tmp_path, capsys):
+    ledgers, out = make_ledger(tmp_path / "ledgers"), tmp_path / "out"
+    flags = ["--alpha", "0.001", "--margin", "0.1", "--split", "select"]
+    assert main([str(ledgers / "e0"), "--out", str(out), *flags]) == 0
+    text = capsys.readouterr().out
+    assert "real after Holm at 0.1 %" in text
+    assert "no worse than full by 10 points or more" in text
+    assert {row["n"] for row in csv.DictReader((out / "pairs.csv").read_text().splitlines())} == {"20"}
+    assert main([str(ledgers / "e0"), "--out", str(tmp_path / "none"), "--alpha", "5"]) == 1
+    assert "stats.alpha=5.0 is not legal" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.integration

@@ -27,7 +27,8 @@ def log_e(b: int, c: int) -> float:
 
 def test_only_anytime_valid_numbers_are_printed():
     """Oracle: scipy's beta function at the best look, nine one-sided pairs, before two speak for the other side."""
-    lhs, rhs = run_cell("1" * 9 + "0011", policy="tova"), run_cell("0" * 9 + "1111", policy="h2o")
+    lhs = run_cell("1" * 9 + "0011", policy="tova", answer_nll=1.0)
+    rhs = run_cell("0" * 9 + "1111", policy="h2o", answer_nll=2.0)
     report = sequential(*lhs, *rhs, looks=(Look(evaluation_id="e0", created="", fixtures=5),))
     (pair,) = report.pairs
     assert (pair.test, pair.p_method, pair.ci_method) == ("e_value", "anytime", "confidence_sequence")
@@ -62,9 +63,9 @@ def test_pairs_end_where_a_cell_has_no_observation_and_errors_do_not_end_them():
 
 
 def test_fixtures_are_looked_at_in_their_order_whatever_order_they_were_measured_in():
-    lhs, rhs = run_cell("1" * 9 + "0" * 9, policy="tova"), run_cell("0" * 9 + "1" * 9, policy="h2o")
+    lhs, rhs = run_cell("1" * 9 + "0" * 5, policy="tova"), run_cell("0" * 9 + "1" * 5, policy="h2o")
     (pair,) = sequential(*lhs[::-1], *rhs).pairs
-    assert (pair.lhs_only, pair.rhs_only) == (9, 9)
+    assert (pair.lhs_only, pair.rhs_only) == (9, 5)
     assert pair.max_log_e == pytest.approx(log_e(9, 0))
 
 
@@ -102,6 +103,14 @@ def test_the_planned_fixtures_come_from_the_configuration(config, planned):
     report = sequential(*run_cell("11", policy="full"), *run_cell("11"), config=config)
     assert report.evaluations[0].saved.planned == planned
     assert ("is not recorded: what stopping early saved is unknown" in render(report)) == (planned is None)
+
+
+def test_budgets_to_success_are_left_to_runs_that_cannot_stop():
+    cells = [*run_cell("11", policy="full")]
+    for policy, low in (("a", "11"), ("b", "10")):
+        cells += [*run_cell(low, policy=policy, budget="64"), *run_cell("11", policy=policy, budget="128")]
+    assert sequential(*cells).budgets == []
+    assert len(build_report(make_contents(*cells)).budgets) == 1
 
 
 def test_clustered_fixtures_are_not_tested_and_that_is_said():

@@ -54,8 +54,8 @@ def test_clusters_flip_together_and_only_where_several_fixtures_share_one():
 
 def test_what_exclusions_could_change_counts_fractions():
     """Oracle: every missing outcome at 0 and at 1."""
-    got = pair_of(*run_cell("h1x", policy="tova"), *run_cell("00h", policy="h2o"))
-    assert (got.worst_low, got.worst_high) == ((0.5 + 1 + 0 - 0.5) / 3, (0.5 + 1 + 1 - 0.5) / 3)
+    got = pair_of(*run_cell("hhx", policy="tova"), *run_cell("00h", policy="h2o"))
+    assert (got.worst_low, got.worst_high) == ((0.5 + 0.5 + 0 - 0.5) / 3, (0.5 + 0.5 + 1 - 0.5) / 3)
 
 
 def test_margins_are_claimed_against_full_and_corrected():

@@ -41,6 +41,11 @@ def test_what_is_not_legal_is_refused(change, message):
         TestPlan.from_config(PLAN | change)
 
 
+def test_a_plan_must_be_a_mapping():
+    with pytest.raises(BadInput, match=r"stats=None is not legal"):
+        TestPlan.from_config(None)
+
+
 @pytest.mark.parametrize("name", PLAN)
 def test_nothing_has_a_default(name):
     with pytest.raises(BadInput, match=rf"stats\.{name} is missing"):

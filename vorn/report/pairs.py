@@ -21,6 +21,12 @@ from vorn.stats import (
 )
 
 POWER = 0.8  # of the statements on what could have been found
+_CORRECTED = {  # each p with its column after Holm's correction
+    "p_value": "p_holm",
+    "p_noninferior": "p_noninferior_holm",
+    "p_equivalent": "p_equivalent_holm",
+    "nll_p": "nll_p_holm",
+}
 
 
 def compare(
@@ -121,14 +127,6 @@ def _corrected(pairs: Sequence[PairRow], plan: TestPlan) -> Iterator[PairRow]:
     for index, pair in enumerate(pairs):
         corrected: dict[str, Any] = {_CORRECTED[name]: column[index] for name, column in columns.items()}
         yield replace(pair, family_size=size, **corrected, **_power(pair, size, plan))
-
-
-_CORRECTED = {
-    "p_value": "p_holm",
-    "p_noninferior": "p_noninferior_holm",
-    "p_equivalent": "p_equivalent_holm",
-    "nll_p": "nll_p_holm",
-}
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:

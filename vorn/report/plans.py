@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -64,10 +64,8 @@ def packaged_plan() -> TestPlan:
 def _differing(plans: Sequence[TestPlan]) -> str:
     """Fields in which recorded plans differ, with their values in order: "alpha 0.05 then 0.1"; "" if in none."""
     parts = []
-    for name in TestPlan.__dataclass_fields__:
-        if name.startswith("__"):
-            continue
-        values = list(dict.fromkeys(getattr(plan, name) for plan in plans))
+    for field in fields(TestPlan):
+        values = list(dict.fromkeys(getattr(plan, field.name) for plan in plans))
         if len(values) > 1:
-            parts.append(f"{name} {' then '.join(map(str, values))}")
+            parts.append(f"{field.name} {' then '.join(map(str, values))}")
     return ", ".join(parts)

@@ -79,8 +79,6 @@ def _log_difference_e(lhs_only: int, rhs_only: int, n: int) -> Callable[[float],
 
 def _limit(log_e: Callable[[float], float], estimate: float, end: float, alpha: float) -> float:
     """The limit between the estimate, which belongs to the set, and the end of the range, by bisection."""
-    if estimate == end:
-        return end
     inside, outside = estimate, end
     while abs(outside - inside) > _RESOLUTION:
         middle = (inside + outside) / 2

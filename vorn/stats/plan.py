@@ -48,8 +48,10 @@ class TestPlan:
     def from_config(cls, config: Mapping[str, Any]) -> TestPlan:
         """The plan that the `stats` group describes.
 
-        Raises: BadInput for a field that is missing or unknown, or a value that is not legal.
+        Raises: BadInput if it is no mapping, for a field that is missing or unknown, or a value that is not legal.
         """
+        if not isinstance(config, Mapping):
+            raise BadInput(f"stats={config!r} is not legal; give its fields, as in stats.alpha=0.05")
         names = [field.name for field in dataclasses.fields(cls)]
         for name in config:
             if name not in names:
