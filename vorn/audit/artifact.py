@@ -11,7 +11,7 @@ from typing import Any
 from vorn.audit import claims, rows
 from vorn.audit.published import ALPHA, Artifact, Comparison, Counted, OneSided, PairTest, Row
 from vorn.audit.rows import Context
-from vorn.audit.source import RepeatedKey, child, load_json, number, refuse
+from vorn.audit.source import REMEDY, RepeatedKey, child, load_json, number, refuse
 from vorn.records import BadInput
 
 MAX_DEPTH = 50  # the released artifacts nest 7 deep
@@ -32,13 +32,18 @@ def read_artifact(path: Path) -> Artifact:
     value = load_json(path)
     found = _Findings()
     _visit(value, "", Context(), found, 0)
-    failures_only = isinstance(value, list) and bool(value) and found.n_failures == len(value)
-    if not (found.rows or found.tests or found.comparisons or found.problems or found.n_failures):
+    failures_only = isinstance(value, list) and bool(value) and len(found.failures) == len(value)
+    if not (found.rows or found.tests or found.comparisons or found.problems or found.failures):
         keys = ", ".join(list(value)[:8]) if isinstance(value, dict) else type(value).__name__
         raise BadInput(
             f"has no structure that is known: no run, test, family or failure in it ({keys[:200]}); legal are the "
             "artifacts that docs/audit.md describes; leave it out"
         )
+    counted = list(_counted(value))
+    known = {one.where for one in (*found.rows, *found.tests)} | {*found.failures, *found.refused}
+    for one in counted:
+        if one.where not in known:
+            found.problems.append(f"{one.where}: holds no outcome of a run that is known; {REMEDY}")
     return Artifact(
         path=str(path),
         rows=tuple(found.rows),
@@ -46,9 +51,9 @@ def read_artifact(path: Path) -> Artifact:
         comparisons=tuple(found.comparisons),
         one_sided=tuple(found.one_sided),
         alpha=found.alpha,
-        n_failures=found.n_failures,
+        n_failures=len(found.failures),
         is_failure_list=failures_only,
-        counted=tuple(_counted(value)),
+        counted=tuple(counted),
         unchecked=tuple(dict.fromkeys(re.sub(r"\[\d+\]", "[]", where) for where in found.unchecked)),
         problems=tuple(found.problems),
     )
@@ -61,15 +66,16 @@ class _Findings:
     comparisons: list[Comparison] = field(default_factory=list)
     one_sided: list[OneSided] = field(default_factory=list)
     alpha: float = ALPHA
-    n_failures: int = 0
+    failures: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # field paths of the objects in `problems`
 
 
 def _visit(value: object, where: str, context: Context, found: _Findings, depth: int) -> None:
     """Note what `value` and everything below it claims."""
     if depth > MAX_DEPTH:
-        found.problems.append(f"{where[:80]}...: is nested more than {MAX_DEPTH} deep; repair the file or leave it out")
+        found.problems.append(f"{where[:80]}...: is nested more than {MAX_DEPTH} deep; {REMEDY}")
     elif isinstance(value, dict):
         try:
             if isinstance(value, RepeatedKey):
@@ -77,10 +83,11 @@ def _visit(value: object, where: str, context: Context, found: _Findings, depth:
             known = _recognise(value, where, context, found)
         except BadInput as error:
             found.problems.append(str(error))
+            found.refused.append(where)
             known = True
         if not known and any(type(item) in (int, float) for item in value.values()):
             found.unchecked.append(where)
-        inner = _context(value, where, context)
+        inner = replace(_context(value, where, context), is_within_row=context.is_within_row or _is_row(value))
         for key, item in value.items():
             if not known or key not in _READ:
                 _visit(item, child(where, key), inner, found, depth + 1)
@@ -99,17 +106,20 @@ def _recognise(value: dict[str, Any], where: str, context: Context, found: _Find
         found.tests.append(claims.read_test(value, where, context.scope))
     elif "lhs_only_correct_fixture_ids" in value:
         found.one_sided.append(claims.read_one_sided(value, where, context.scope))
-    elif rows.is_cell(value):
-        found.rows.append(rows.read_cell(value, where, context))
-    elif rows.is_row(value):
-        found.rows.append(rows.read_row(value, where, context))
+    elif _is_row(value) and not context.is_within_row:
+        read = rows.read_cell if rows.is_cell(value) else rows.read_row
+        found.rows.append(read(value, where, context))
     elif rows.is_failure(value):
-        found.n_failures += 1
+        found.failures.append(where)
     else:
-        if "alpha" in value:
-            found.alpha = number(value, ("alpha",), where, 1.0) or ALPHA
+        alpha = None if where else number(value, ("alpha",), where, 1.0)
+        found.alpha = found.alpha if alpha is None else alpha
         return False
     return True
+
+
+def _is_row(value: Mapping[str, Any]) -> bool:
+    return rows.is_cell(value) or (rows.is_row(value) and "p_value" not in value)
 
 
 def _context(value: Mapping[str, Any], where: str, context: Context) -> Context:
@@ -124,8 +134,11 @@ def _counted(value: object) -> Iterator[Counted]:
     """The entries that the paper's accounting counts; a run that is a whole file counts as one."""
     if isinstance(value, list):
         entries = [(child("", i), one) for i, one in enumerate(value)]
-        if not (entries and isinstance(entries[0][1], dict) and {"error", "request"} <= entries[0][1].keys()):
-            yield from (_entry(one, where) for where, one in entries if isinstance(one, dict))
+        yield from (
+            _entry(one, where)
+            for where, one in entries
+            if isinstance(one, dict) and not {"error", "request"} <= one.keys()
+        )
     elif isinstance(value, dict):
         result = value.get("result")
         if isinstance(result, dict) and "observations" in result and "rows" not in value:

@@ -5,6 +5,7 @@ An object is known by its keys, never by the name or date of its file. All raise
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,8 +24,8 @@ from vorn.audit.source import (
 )
 from vorn.records import Observation, digest
 
-HITS = ("hits", "hit_count", "hits_before_oom", "partial_hits", "cases_with_top_k_hit")
-SIZES = ("cases", "case_count", "n", "n_completed_before_oom", "partial_case_count")
+HITS = ("hits", "hit_count", "hits_before_oom", "partial_hits", "cases_with_top_k_hit", "success_cases")
+SIZES = ("cases", "case_count", "n", "n_completed_before_oom", "partial_case_count", "total_cases")
 RATES = ("hit_rate", "accuracy", "needle_hit_rate", "hit_rate_before_oom", "top_k_hit_rate")
 INTERVALS = ("wilson_ci_95", "wilson")
 COSTS = ("estimated_cost_usd", "inference_cost_usd", "reported_success_cost_usd")
@@ -44,6 +45,7 @@ class Context:
     method: str = ""
     budget: str = ""
     guards: str = ""
+    is_within_row: bool = False  # what stands in a row is part of it, not another
 
 
 def is_cell(item: Mapping[str, Any]) -> bool:
@@ -54,9 +56,9 @@ def is_cell(item: Mapping[str, Any]) -> bool:
 
 def is_row(item: Mapping[str, Any]) -> bool:
     """Whether the object is a run with its outcome."""
-    has_rate, has_size = not item.keys().isdisjoint(RATES), not item.keys().isdisjoint(SIZES)
-    counted = has_size and not item.keys().isdisjoint(HITS)
-    return "observations" in item or counted or (has_rate and (has_size or not item.keys().isdisjoint(METHODS)))
+    counted = not item.keys().isdisjoint(SIZES) and not item.keys().isdisjoint(HITS)
+    rated = not item.keys().isdisjoint(RATES) and not item.keys().isdisjoint((*SIZES, *METHODS, *COSTS, *DURATIONS))
+    return "observations" in item or counted or rated
 
 
 def is_failure(item: Mapping[str, Any]) -> bool:
@@ -66,7 +68,9 @@ def is_failure(item: Mapping[str, Any]) -> bool:
 
 def read_row(item: Mapping[str, Any], where: str, context: Context) -> Row:
     """The row of an object with a rate, counts or observations."""
-    n, hits = count(item, SIZES, where), count(item, HITS, where)
+    # A list of cases beside the observations is no number of them.
+    n = count(item, [key for key in SIZES if not isinstance(item.get(key), list)], where)
+    hits = count(item, HITS, where)
     if n is not None and hits is not None and hits > n:
         raise refuse(child(where, "hits"), hits, f"at most the {n} fixtures of the row")
     budget = count(item, BUDGETS, where, _ANY_BUDGET)
@@ -140,7 +144,8 @@ def _observation(item: object, where: str, common: Mapping[str, Any]) -> Observa
 
 def _common(row: Row) -> dict[str, Any]:
     """The fields that all observations of a row share."""
-    identity = [row.model, row.method, row.budget, row.guards, row.label]
+    # As ASCII: a file may hold half of a surrogate pair, which has no UTF-8 to be hashed.
+    identity = json.dumps([row.model, row.method, row.budget, row.guards, row.label])
     missing = (
         "answer_nll", "prompt_tokens", "kept_tokens", "evidence_tokens", "evidence_kept", "panel_prefill_s", "prune_s",
         "panel_decode_s", "batch_rows", "kv_bytes",
@@ -151,7 +156,7 @@ def _common(row: Row) -> dict[str, Any]:
         **dict.fromkeys(texts, ""),
         "cell_id": digest(identity),
         "cell": row.name,
-        "evaluation_id": digest(row.model),
+        "evaluation_id": digest(json.dumps(row.model)),
         "fixture_index": 0,
         "model": row.model,
         "policy": row.method,

@@ -81,8 +81,8 @@ def _rows(file: FileAudit, names: Mapping[str, str], console: Console) -> None:
     tests = [check for check in file.checks if check.what.endswith(" p")]
     table = _table("test", "rows", "p", "published", "recomputed")
     for check in tests:
-        values = [check.where, check.name, check.what.removesuffix(" p"), check.published, check.recomputed]
-        table.add_row(*(_text(value) for value in values), style="" if check.agrees else "red")
+        cells = (check.where, check.name, check.what.removesuffix(" p"), check.published, check.recomputed)
+        table.add_row(*(_text(cell) for cell in cells), style="" if check.agrees else "red")
     if tests:
         console.print(table)
 
@@ -94,6 +94,8 @@ def _claims(files: Sequence[FileAudit], console: Console) -> None:
         tally["agree"] += check.agrees
         tally["exact"] += check.is_exact
         tally["differ"] += not check.agrees
+    if not kinds:
+        return
     console.print(Text("\nClaims, recomputed", style="bold"))
     table = _table("claim", "from", "agree", "bit for bit", "differ")
     for (what, basis), tally in sorted(kinds.items()):
@@ -148,19 +150,17 @@ def _comparison(comparison: Comparison, console: Console) -> None:
         table.add_row(*(_text(str(value)) for value in values), style="red" if cell in comparison.moved else "")
     console.print(table)
     if comparison.noise_n:
-        rate = comparison.noise_flips / comparison.noise_n
-        console.print(
-            f"noise floor: {comparison.noise_flips} of {comparison.noise_n} fixtures flipped in repeated cells, {rate:.1%}",
-            highlight=False,
-        )
+        flipped, n = comparison.noise_flips, comparison.noise_n
+        said = f"noise floor: {flipped} of {n} fixtures ({flipped / n:.1%}) flipped between a cell and its repetition"
+        console.print(said, highlight=False)
     else:
         console.print("neither run repeats a cell (A/A): the flips have no noise floor to be compared with")
-    flipped = [
+    named = [
         f"{cell.cell}: lost {_names(cell.lost)}; gained {_names(cell.gained)}"
         for cell in comparison.cells
         if cell.lost or cell.gained
     ]
-    _items("flipped fixtures", flipped, console, None)
+    _items("flipped fixtures", named, console, None)
     for name, only in (("first", comparison.only_first), ("second", comparison.only_second)):
         _items(f"cells of the {name} run alone", only, console, None)
 

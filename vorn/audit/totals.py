@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeated:
-    """Rows with the same completions on the same fixtures."""
+    """Rows with the same completions on the same fixtures, or without any and with the same numbers."""
 
     places: tuple[Place, ...]
     is_same_run: bool  # of one duration too; else separate runs that gave the same completions
@@ -59,17 +59,18 @@ def repeated_rows(artifacts: Sequence[Artifact]) -> list[Repeated]:
     """Rows whose completions stand in several places: first groups that are one run, then separate runs.
 
     A run is known by its completions and its duration, in seconds with their decimals: two runs of a deterministic
-    decoder may give the same text, but not in the same time. Rows without observations cannot be told apart.
+    decoder may give the same text, but not in the same time. A row without observations is known by its model, budget,
+    outcome, cost and duration; where one of the last two is missing, it is taken for a run of its own.
     """
-    by_text: dict[bytes, list[Place]] = {}
+    by_content: dict[object, list[Place]] = {}
     for artifact in artifacts:
         counted = {one.where for one in artifact.counted}
         for row in artifact.rows:
-            if row.observations:
-                place = Place(artifact.path, row, row.where in counted)
-                by_text.setdefault(_completions(row), []).append(place)
+            content = _completions(row) if row.observations else _numbers(row)
+            if content is not None:
+                by_content.setdefault(content, []).append(Place(artifact.path, row, row.where in counted))
     groups = []
-    for places in by_text.values():
+    for places in by_content.values():
         runs = _runs(places)
         groups += [_repeated(run, is_same_run=True) for run in runs if len(run) > 1]
         if len(runs) > 1:
@@ -89,6 +90,12 @@ def counted_once(artifacts: Sequence[Artifact], repeated: Sequence[Repeated]) ->
 def _completions(row: Row) -> bytes:
     texts = sorted((seen.fixture_id, seen.completion) for seen in row.observations)
     return hashlib.sha256(json.dumps(texts).encode()).digest()
+
+
+def _numbers(row: Row) -> tuple[object, ...] | None:
+    if row.cost_usd is None or row.duration_s is None:
+        return None
+    return row.model, row.budget, row.n, row.hits, row.rate, row.cost_usd, row.duration_s
 
 
 def _runs(places: Sequence[Place]) -> list[list[Place]]:
