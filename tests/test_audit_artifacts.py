@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from artifact_samples import KINDS, cell, families, flat, legacy, observations, row
+from artifact_samples import KINDS, cell, families, flat, legacy, observations, pair_test, row
 from scipy import stats
 
 from vorn.audit.__main__ import main
@@ -177,6 +177,27 @@ def test_the_rule_is_inferred_from_completions_and_answers_that_other_rows_give_
     assert [one.n_known for one in told] == [3] * 4
     alone = audited(tmp_path / "b", {"rows": [wordy]}).files[0].inferred
     assert [one.verdict for one in alone] == ["untold"]
+
+
+def test_paired_tests_are_told_under_both_rules(tmp_path):
+    answers = [str(4711 + i) for i in range(8)]
+    ids = [f"niah_multikey_1_4k-{i}" for i in range(8)]
+
+    def strict(label: str, texts: list[str]) -> dict[str, Any]:
+        seen = [
+            {"fixture_id": key, "correct": text == answer, "prediction": text}
+            for key, text, answer in zip(ids, texts, answers, strict=True)
+        ]
+        return {"label": label, "method": "m", "elapsed_seconds": float(len(texts[0])), "observations": seen}
+
+    value = {
+        "rows": [strict("bare", answers), strict("wordy", [f"It is {answer}." for answer in answers])],
+        "pairwise_tests": [pair_test("bare", "wordy", [[0, 8], [0, 0]], 0.0078125)],
+    }
+    found = audited(tmp_path, value)
+    assert found.disagreements == []
+    (one,) = found.files[0].by_rule
+    assert (one.n, one.p_values, one.is_torn) == (8, (0.0078125, 1.0), True)
 
 
 def test_other_tasks_are_graded_by_equality_which_contradicting_outcomes_break(tmp_path):

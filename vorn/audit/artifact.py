@@ -40,7 +40,7 @@ def read_artifact(path: Path) -> Artifact:
             "artifacts that docs/audit.md describes; leave it out"
         )
     counted = list(_counted(value))
-    known = {one.where for one in (*found.rows, *found.tests)} | {*found.failures, *found.refused}
+    known = {*(row.where for row in found.rows), *(test.where for test in found.tests), *found.failures, *found.refused}
     for one in counted:
         if one.where not in known:
             found.problems.append(f"{one.where}: holds no outcome of a run that is known; {REMEDY}")

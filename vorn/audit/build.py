@@ -10,7 +10,7 @@ from pathlib import Path
 from vorn.audit.artifact import read_artifact
 from vorn.audit.checks import Check, check_row
 from vorn.audit.compare import Comparison, compare
-from vorn.audit.inference import Inferred, infer_rules
+from vorn.audit.inference import ByRule, Inferred, infer_rules, numeric_answers, pairs_by_rule
 from vorn.audit.ledgers import LedgerAudit, audit_ledger, evaluation_folders
 from vorn.audit.pairs import check_pairs
 from vorn.audit.published import ALPHA, Artifact
@@ -26,6 +26,7 @@ class FileAudit:
     checks: tuple[Check, ...]
     unresolved: tuple[str, ...]  # claims that nothing in the file allows to recompute
     inferred: tuple[Inferred, ...]  # by which rule its rows were graded
+    by_rule: tuple[ByRule, ...]  # its paired tests under either rule
 
     @property
     def differing(self) -> list[Check]:
@@ -118,12 +119,14 @@ def _assemble(
     comparison: Comparison | None,
     problems: Sequence[str],
 ) -> Audit:
-    by_row = {id(one.row): one for one in infer_rules([row for artifact in artifacts for row in artifact.rows])}
+    rows = [row for artifact in artifacts for row in artifact.rows]
+    answers = numeric_answers(rows)
+    by_row = {id(one.row): one for one in infer_rules(rows, answers)}
     repeated = repeated_rows(artifacts)
     files = []
     for artifact in artifacts:
         pairs, unresolved = check_pairs(artifact)
-        rows = [check for row in artifact.rows for check in check_row(row)]
+        single = [check for row in artifact.rows for check in check_row(row)]
         rates = [
             f"{row.where or 'the file'}: a rate without a number of fixtures"
             for row in artifact.rows
@@ -133,9 +136,10 @@ def _assemble(
         files.append(
             FileAudit(
                 artifact=artifact,
-                checks=(*rows, *pairs),
+                checks=(*single, *pairs),
                 unresolved=(*rates, *unresolved),
                 inferred=tuple(inferred),
+                by_rule=tuple(pairs_by_rule(artifact, answers)),
             )
         )
     return Audit(

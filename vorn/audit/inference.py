@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vorn.audit.published import Row
+from vorn.audit.pairs import NotRecomputable, named_rows
+from vorn.audit.published import ALPHA, Artifact, Row
 from vorn.grading import GRADES, grade
+from vorn.stats import PairedTable, mcnemar_exact
 
 RULES = ("vorn_mat_v1@1", "vorn_mat_v2@1")
 NUMBERED = "niah_"  # the harness searches for numbers in RULER's tasks of this name alone; a fixture id begins with it
@@ -35,12 +37,53 @@ class Inferred:
         return {(): "neither", RULES: "both", RULES[:1]: "v1", RULES[1:]: "v2"}[self.rules]
 
 
-def infer_rules(rows: Sequence[Row]) -> list[Inferred]:
+def infer_rules(rows: Sequence[Row], answers: Mapping[str, str]) -> list[Inferred]:
     """The rules that fit each row with observations, by the answers that all the rows together give away."""
     rows = [row for row in rows if row.observations]
-    answers = numeric_answers(rows)
     texts = _exact_texts(rows)
     return [_infer(row, answers, texts) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByRule:
+    """A paired test with both rows graded anew, under each rule, on the fixtures whose answer is known."""
+
+    where: str
+    name: str
+    n: int
+    p_values: tuple[float, float]  # under the first and the second of `RULES`
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether it is significant under one rule and not under the other."""
+        return (self.p_values[0] <= ALPHA) != (self.p_values[1] <= ALPHA)
+
+
+def pairs_by_rule(artifact: Artifact, answers: Mapping[str, str]) -> list[ByRule]:
+    """The paired tests of a file under both rules; those of fixtures without a known answer are left out."""
+    found = []
+    for test in artifact.tests:
+        try:
+            pair = None if test.is_fisher else named_rows(test, artifact.rows)
+        except NotRecomputable:
+            continue  # is said where the test itself is checked
+        if pair is None:
+            continue
+        graded = [[_regraded(row, answers, rule) for row in pair] for rule in RULES]
+        tables = [PairedTable.from_outcomes(*outcomes) for outcomes in graded]
+        if tables[0].n:
+            first, second = (mcnemar_exact(table.lhs_only, table.rhs_only) for table in tables)
+            name = f"{test.lhs} against {test.rhs}"
+            found.append(ByRule(where=test.where, name=name, n=tables[0].n, p_values=(first, second)))
+    return found
+
+
+def _regraded(row: Row, answers: Mapping[str, str], rule: str) -> dict[str, float | None]:
+    return {
+        seen.fixture_id: _outcome(rule, seen.completion, answers[seen.fixture_id])
+        for seen in row.observations
+        if seen.fixture_id in answers
+    }
 
 
 def numeric_answers(rows: Iterable[Row]) -> dict[str, str]:

@@ -17,22 +17,25 @@ def check_pairs(artifact: Artifact) -> tuple[list[Check], list[str]]:
     for test in artifact.tests:
         try:
             checks += _fisher(test) if test.is_fisher else _mcnemar(test, artifact.rows)
-        except _NotRecomputable as reason:
+        except NotRecomputable as reason:
             unresolved.append(f"{test.where}: {reason}")
     for listed in artifact.one_sided:
         try:
             checks += _one_sided(listed, artifact.rows)
-        except _NotRecomputable as reason:
+        except NotRecomputable as reason:
             unresolved.append(f"{listed.where}: {reason}")
     return [*checks, *_families(artifact)], unresolved
 
 
-class _NotRecomputable(Exception):
+class NotRecomputable(Exception):
     """The file lacks what a claim is about."""
 
 
-def _pair(claim: PairTest | OneSided, rows: Sequence[Row]) -> tuple[Row, Row] | None:
-    """The two rows, with observations, that a claim names; None if there are no such rows."""
+def named_rows(claim: PairTest | OneSided, rows: Sequence[Row]) -> tuple[Row, Row] | None:
+    """The two rows, with observations, that a claim names; None if there are no such rows.
+
+    Raises: NotRecomputable if a label means several rows that differ.
+    """
     found = []
     for label in (claim.lhs, claim.rhs):
         inside = f"{claim.scope}." if claim.scope else ""
@@ -40,16 +43,16 @@ def _pair(claim: PairTest | OneSided, rows: Sequence[Row]) -> tuple[Row, Row] | 
         if not label or not named:
             return None
         if any(row.outcomes != named[0].outcomes for row in named):
-            raise _NotRecomputable(f"label {label!r} names {len(named)} rows that differ")
+            raise NotRecomputable(f"label {label!r} names {len(named)} rows that differ")
         found.append(named[0])
     return found[0], found[1]
 
 
 def _mcnemar(test: PairTest, rows: Sequence[Row]) -> Iterator[Check]:
     if "mcnemar" not in test.name.lower():
-        raise _NotRecomputable(f"test {test.name!r} is not known; legal are McNemar's and Fisher's")
+        raise NotRecomputable(f"test {test.name!r} is not known; legal are McNemar's and Fisher's")
     claim = test.where, f"{test.lhs} against {test.rhs}"
-    pair, cells, basis = _pair(test, rows), test.cells, "table"
+    pair, cells, basis = named_rows(test, rows), test.cells, "table"
     if pair:
         lhs, rhs = (row.outcomes for row in pair)
         table = PairedTable.from_outcomes(lhs, rhs)
@@ -59,7 +62,7 @@ def _mcnemar(test: PairTest, rows: Sequence[Row]) -> Iterator[Check]:
             yield same(claim, "table", basis, tuple(cells), tuple(own))
         cells = own
     if cells is None:
-        raise _NotRecomputable("a p-value without a table, of rows that the file lacks")
+        raise NotRecomputable("a p-value without a table, of rows that the file lacks")
     p_value, discordant = mcnemar_exact(cells.b, cells.c), cells.b + cells.c
     yield close(claim, "McNemar p", basis, test.p_value, p_value)
     yield from _common(test, claim, basis, p_value)
@@ -71,7 +74,7 @@ def _mcnemar(test: PairTest, rows: Sequence[Row]) -> Iterator[Check]:
 
 def _fisher(test: PairTest) -> Iterator[Check]:
     if test.cells is None:
-        raise _NotRecomputable("Fisher's p without a table or counts")
+        raise NotRecomputable("Fisher's p without a table or counts")
     cells, claim, basis = test.cells, (test.where, test.lhs or "two rows"), "counts"
     p_value = fisher_exact(cells)
     yield close(claim, "Fisher p", basis, test.p_value, p_value)
@@ -89,9 +92,9 @@ def _common(test: PairTest, claim: tuple[str, str], basis: str, p_value: float) 
 
 
 def _one_sided(listed: OneSided, rows: Sequence[Row]) -> Iterator[Check]:
-    pair = _pair(listed, rows)
+    pair = named_rows(listed, rows)
     if pair is None:
-        raise _NotRecomputable("fixtures of rows that the file lacks")
+        raise NotRecomputable("fixtures of rows that the file lacks")
     lhs, rhs = ({key for key, outcome in row.outcomes.items() if outcome == 1.0} for row in pair)
     claim = listed.where, f"{listed.lhs} against {listed.rhs}"
     yield same(claim, "fixtures of lhs alone", "observations", sorted(listed.lhs_only), sorted(lhs - rhs))

@@ -39,6 +39,7 @@ def _file(file: FileAudit) -> dict[str, Any]:
         "n_failures": artifact.n_failures,
         "rows": rows,
         "checks": [asdict(check) for check in file.checks],
+        "by_rule": [asdict(one) for one in file.by_rule],
         "unresolved": list(file.unresolved),
         "unchecked": list(artifact.unchecked),
         "problems": list(artifact.problems),

@@ -12,6 +12,7 @@ from rich.text import Text
 from vorn.audit.build import Audit, FileAudit
 from vorn.audit.compare import Comparison
 from vorn.audit.ledgers import LedgerAudit
+from vorn.audit.published import ALPHA
 from vorn.audit.totals import Repeated
 
 SHOWN = 12  # disagreements without --rows
@@ -29,7 +30,7 @@ def print_audit(audit: Audit, console: Console, *, rows: bool) -> None:
             _rows(file, names, console)
         _claims(audit.files, console)
         _totals(audit, console)
-        _grading(audit.files, console)
+        _grading(audit, console, few)
         _repeated(audit.repeated, names, console, few)
         unresolved = [f"{names[file.artifact.path]}: {one}" for file in audit.files for one in file.unresolved]
         _items("claims that nothing in their file allows to recompute", unresolved, console, few)
@@ -119,12 +120,22 @@ def _repeated(repeated: Sequence[Repeated], names: Mapping[str, str], console: C
         _items(label, texts, console, limit)
 
 
-def _grading(files: Sequence[FileAudit], console: Console) -> None:
-    tally = sum((file.verdicts for file in files), Counter[str]())
-    if tally:
-        said = ", ".join(f"{n} {verdict}" for verdict, n in sorted(tally.items()))
-        console.print(Text("\nRows by the rule that gives their outcomes, vorn_mat_v1 or vorn_mat_v2", style="bold"))
-        console.print(said, highlight=False)
+def _grading(audit: Audit, console: Console, limit: int | None) -> None:
+    tally = sum((file.verdicts for file in audit.files), Counter[str]())
+    if not tally:
+        return
+    said = ", ".join(f"{n} {verdict}" for verdict, n in sorted(tally.items()))
+    console.print(Text("\nRows by the rule that gives their outcomes, vorn_mat_v1 or vorn_mat_v2", style="bold"))
+    console.print(said, highlight=False)
+    names = audit.names
+    torn = [(file, test) for file in audit.files for test in file.by_rule if test.is_torn]
+    lines = [  # those that only the first, stricter rule makes significant come first
+        f"{names[file.artifact.path]}: {test.where} ({test.name}): p = {test.p_values[0]:.2g} under v1 and "
+        f"{test.p_values[1]:.2g} under v2, on {test.n} fixtures"
+        for file, test in sorted(torn, key=lambda one: one[1].p_values[0] > ALPHA)
+    ]
+    total = sum(len(file.by_rule) for file in audit.files)
+    _items(f"of {total} paired tests, significant at 5 % under one rule alone", lines, console, limit)
 
 
 def _ledger(ledger: LedgerAudit, console: Console) -> None:
