@@ -113,7 +113,9 @@ def test_labels_mean_the_rows_of_their_own_model(tmp_path):
         one["observations"] = observations("0111")
         one |= {"hits": 3, "hit_rate": 0.75, "wilson_ci_95": None}
     second["pairwise_tests"] = []
-    assert audited(tmp_path, {"models": [second, first]}).disagreements == []
+    found = audited(tmp_path, {"models": [second, first]})
+    assert (found.disagreements, found.files[0].unresolved) == ([], ())
+    assert sum(check.what == "McNemar p" for check in found.files[0].checks) == 3
 
 
 def test_claims_that_cannot_be_recomputed_are_named(tmp_path):
@@ -177,6 +179,14 @@ def test_the_rule_is_inferred_from_completions_and_answers_that_other_rows_give_
     assert [one.n_known for one in told] == [3] * 4
     alone = audited(tmp_path / "b", {"rows": [wordy]}).files[0].inferred
     assert [one.verdict for one in alone] == ["untold"]
+
+
+def test_a_fixture_that_gives_two_answers_away_tells_nothing(tmp_path):
+    other = observations("1110")
+    other[0]["prediction"] = "9999"
+    value = {"rows": [row("a", "1110"), row("b", "1110", observations=other)]}
+    told = audited(tmp_path, value).files[0].inferred
+    assert [(one.verdict, one.n_known) for one in told] == [("both", 2), ("both", 2)]
 
 
 def test_paired_tests_are_told_under_both_rules(tmp_path):
