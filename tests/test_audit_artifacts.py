@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from artifact_samples import KINDS, cell, families, flat, legacy, observations, pair_test, row
+from artifact_samples import KINDS, cell, families, family, flat, legacy, observations, pair_test, row
 from scipy import stats
 
 from vorn.audit.__main__ import main
@@ -105,6 +105,13 @@ def test_a_rate_of_n_fixtures_must_be_a_whole_number_of_hits(tmp_path):
     assert audited(tmp_path / "a", {"cells": [one, {**one, "n": 100}]}).disagreements == [
         "0.json: cells[0] (vorn): rate is 0.51, the counts give 0.52"
     ]
+
+
+def test_rows_of_one_label_in_two_artifacts_are_two_comparisons_of_a_family(tmp_path):
+    pair = [{**family("x", 6, 0.0625, "directional_only"), "artifact_id": name} for name in ("one", "other")]
+    found = audited(tmp_path, {"comparisons": pair})
+    assert found.disagreements == []
+    assert sum(check.what == "Holm p" for check in found.files[0].checks) == 2
 
 
 def test_labels_mean_the_rows_of_their_own_model(tmp_path):

@@ -46,6 +46,7 @@ def read_comparison(item: Mapping[str, Any], where: str) -> Comparison:
     return Comparison(
         where=where,
         family=text(item, ("family_id",), where),
+        source=text(item, ("artifact_id",), where),
         lhs=text(pair, ("lhs",), child(where, "comparison")),
         rhs=text(pair, ("rhs",), child(where, "comparison")),
         cells=Cells(*table(test["table"], child(inside, "table"))),

@@ -103,15 +103,15 @@ def _one_sided(listed: OneSided, rows: Sequence[Row]) -> Iterator[Check]:
 
 def _families(artifact: Artifact) -> Iterator[Check]:
     """Holm's correction over the distinct comparisons of each family; a claim's support may repeat some of them."""
-    families: dict[str, dict[tuple[str, str], float]] = {}
+    families: dict[str, dict[tuple[str, str, str], float]] = {}
     for one in artifact.comparisons:
         p_values = families.setdefault(one.family, {})
-        p_values.setdefault((one.lhs, one.rhs), mcnemar_exact(one.cells.b, one.cells.c))
+        p_values.setdefault((one.source, one.lhs, one.rhs), mcnemar_exact(one.cells.b, one.cells.c))
     corrected = {
         family: dict(zip(p_values, holm(list(p_values.values())), strict=True)) for family, p_values in families.items()
     }
     for one in artifact.comparisons:
-        yield from _comparison(one, corrected[one.family][one.lhs, one.rhs], artifact.alpha)
+        yield from _comparison(one, corrected[one.family][one.source, one.lhs, one.rhs], artifact.alpha)
 
 
 def _comparison(one: Comparison, p_holm: float, alpha: float) -> Iterator[Check]:

@@ -78,6 +78,7 @@ class Comparison:
 
     where: str
     family: str
+    source: str  # of the two rows: labels mean rows of that artifact; "" if the file does not say
     lhs: str
     rhs: str
     cells: Cells
