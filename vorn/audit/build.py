@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,27 +123,8 @@ def _assemble(
     answers = numeric_answers(rows)
     by_row = {id(one.row): one for one in infer_rules(rows, answers)}
     repeated = repeated_rows(artifacts)
-    files = []
-    for artifact in artifacts:
-        pairs, unresolved = check_pairs(artifact)
-        single = [check for row in artifact.rows for check in check_row(row)]
-        rates = [
-            f"{row.where or 'the file'}: a rate without a number of fixtures"
-            for row in artifact.rows
-            if row.rate is not None and row.n is None and not row.observations
-        ]
-        inferred = [by_row[id(row)] for row in artifact.rows if id(row) in by_row]
-        files.append(
-            FileAudit(
-                artifact=artifact,
-                checks=(*single, *pairs),
-                unresolved=(*rates, *unresolved),
-                inferred=tuple(inferred),
-                by_rule=tuple(pairs_by_rule(artifact, answers)),
-            )
-        )
     return Audit(
-        files=tuple(files),
+        files=tuple(_file(artifact, by_row, answers) for artifact in artifacts),
         ledgers=tuple(ledgers),
         totals=add_up(one for artifact in artifacts for one in artifact.counted),
         totals_once=add_up(counted_once(artifacts, repeated)),
@@ -154,6 +135,23 @@ def _assemble(
             + [f"{artifact.path}: {problem}" for artifact in artifacts for problem in artifact.problems]
             + [f"{ledger.path}: {problem}" for ledger in ledgers for problem in ledger.problems]
         ),
+    )
+
+
+def _file(artifact: Artifact, by_row: Mapping[int, Inferred], answers: Mapping[str, str]) -> FileAudit:
+    pairs, unresolved = check_pairs(artifact)
+    single = [check for row in artifact.rows for check in check_row(row)]
+    rates = [
+        f"{row.where or 'the file'}: a rate without a number of fixtures"
+        for row in artifact.rows
+        if row.rate is not None and row.n is None and not row.observations
+    ]
+    return FileAudit(
+        artifact=artifact,
+        checks=(*single, *pairs),
+        unresolved=(*rates, *unresolved),
+        inferred=tuple(by_row[id(row)] for row in artifact.rows if id(row) in by_row),
+        by_rule=tuple(pairs_by_rule(artifact, answers)),
     )
 
 
