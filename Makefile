@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench pocket report clean
+.PHONY: help run test check format bench pocket report audit clean
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -35,6 +35,9 @@ bench: $(READY) ## Measure capture, a panel and one cell at a time, in units of 
 
 report: $(READY) ## Report on ledgers without a model: make report ARGS="ledgers --out report"
 	$(BIN)/python -m vorn.report $(or $(ARGS),ledgers)
+
+audit: $(READY) ## Recompute published results or ledgers: make audit ARGS="results --rows"
+	$(BIN)/python -m vorn.audit $(or $(ARGS),ledgers)
 
 pocket: $(READY) ## Train the pocket model again: resumable, about half an hour on two cores
 	$(BIN)/python -m vorn.models.pocket.train --out checkpoints/pocket_llama/final $(ARGS)

@@ -24,7 +24,7 @@ def test_hits_are_counted_over_the_answers(completion, answers, all_of, any_of):
     assert grade("ruler_any@1", completion, answers).outcome == any_of
 
 
-@pytest.mark.parametrize("rule", GRADES)
+@pytest.mark.parametrize("rule", ["ruler_all@1", "ruler_any@1"])
 def test_control_characters_become_newlines_before_grading(rule):
     graded = grade(rule, "\x00 12\x0734\t\x1f ", ["12\n34"])
     assert graded.answer_graded == "12\n34"
@@ -44,3 +44,22 @@ def test_unknown_rule_names_near_matches():
 def test_answers_that_cannot_be_graded_are_refused(rule, answers):
     with pytest.raises(BadInput, match=r"answers=.*at least one non-empty string"):
         grade(rule, "abc", answers)
+
+
+@pytest.mark.parametrize(
+    ("completion", "answers", "first", "second"),
+    [
+        (" 4711\n", ["4711"], 1.0, 1.0),
+        ("The number is 4711.", ["4711"], 0.0, 1.0),
+        ("It is 47110 or 14711.", ["4711"], 0.0, 0.0),
+        ("<think>4711?</think> 4712", ["4711"], 0.0, 0.0),
+        ("<think>hm</think>4711</think>", ["4711"], 1.0, 1.0),
+        ("so 4711 <THINK >then", ["4711"], 0.0, 1.0),
+        ("Delhi,  new", ["delhi, NEW", "x"], 1.0, 1.0),
+        ("in Delhi", ["Delhi"], 0.0, 0.0),
+        ("4711 in Delhi", ["4711", "Delhi"], 0.0, 0.0),
+    ],
+)
+def test_the_harness_of_vorn_mat_matches_whole_texts_and_later_whole_numbers(completion, answers, first, second):
+    assert grade("vorn_mat_v1@1", completion, answers).outcome == first
+    assert grade("vorn_mat_v2@1", completion, answers).outcome == second

@@ -26,6 +26,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.ledger": {"vorn.records", "vorn.jsonl"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
+    "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},
     "vorn.fuse": {"vorn.records", "vorn.choices"},
@@ -78,7 +79,7 @@ FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
     **{
         f"vorn.{name}": HEAVY | CONFIGURATION
-        for name in ("records", "jsonl", "grading", "ledger", "stats", "stopping", "report")
+        for name in ("records", "jsonl", "grading", "ledger", "stats", "stopping", "report", "audit")
     },
     **{
         f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from vorn.records import BadInput
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
+_THINK = re.compile(r"<think\b[^>]*>.*?(</think\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_STRAY_THINK = re.compile(r"</think\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +43,38 @@ def ruler_any(completion: str, answers: Sequence[str]) -> Graded:
     return Graded(outcome=float(any(found)), answer_graded=text)
 
 
+def vorn_mat_v1(completion: str, answers: Sequence[str]) -> Graded:
+    """1.0 if the completion equals an answer, ignoring case, runs of white space and thinking blocks, otherwise 0.0.
+
+    Source: vorn-mat (DOI 10.5281/zenodo.20519215), its exact match, by which its first results were graded.
+    """
+    _check_answers(answers)
+    text = _STRAY_THINK.sub("", _THINK.sub("", completion)).strip()
+    plain = [" ".join(one.lower().split()) for one in (text, *answers)]
+    return Graded(outcome=float(plain[0] in plain[1:]), answer_graded=text)
+
+
+def vorn_mat_v2(completion: str, answers: Sequence[str]) -> Graded:
+    """As `vorn_mat_v1`; if all answers are digits, one that stands in the completion as a whole number is a hit too.
+
+    Source: vorn-mat, src/vorn_mat/benchmarks/common.py as of 2026-05-28. Departure: the harness searches for numbers
+    in the tasks of RULER called niah_ alone; grade other tasks with `vorn_mat_v1`.
+    """
+    exact = vorn_mat_v1(completion, answers)
+    numbers = [answer.strip() for answer in answers]
+    found = all(map(str.isdigit, numbers)) and any(
+        re.search(rf"(?<!\d){number}(?!\d)", exact.answer_graded) for number in numbers
+    )
+    return Graded(outcome=max(exact.outcome, float(found)), answer_graded=exact.answer_graded)
+
+
 GRADES: Mapping[str, Callable[[str, Sequence[str]], Graded]] = MappingProxyType(
-    {"ruler_all@1": ruler_all, "ruler_any@1": ruler_any}
+    {
+        "ruler_all@1": ruler_all,
+        "ruler_any@1": ruler_any,
+        "vorn_mat_v1@1": vorn_mat_v1,
+        "vorn_mat_v2@1": vorn_mat_v2,
+    }
 )
 
 
@@ -68,11 +100,15 @@ def check_rule(rule: str) -> None:
 
 
 def _found(completion: str, answers: Sequence[str]) -> tuple[str, list[bool]]:
+    _check_answers(answers)
+    text = _CONTROL.sub("\n", completion).strip()
+    lowered = text.lower()
+    return text, [answer.lower() in lowered for answer in answers]
+
+
+def _check_answers(answers: Sequence[str]) -> None:
     if isinstance(answers, str) or not answers or not all(answers):
         raise BadInput(
             f"answers={answers!r} cannot be graded: legal is a list of at least one non-empty string; "
             "repair the task that built the fixture"
         )
-    text = _CONTROL.sub("\n", completion).strip()
-    lowered = text.lower()
-    return text, [answer.lower() in lowered for answer in answers]
