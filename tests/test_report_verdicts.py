@@ -99,7 +99,7 @@ def test_what_was_not_shown_stands_beside_what_could_have_been_found():
     assert f"its power is 80 % for a true difference of {100 * found:.0f} points, if 50 % of 40 fixtures" in label
     (few,) = build_report(make_contents(*run_cell("1"), *run_cell("0", policy="h2o"))).evaluations
     assert few.pairs[0].detectable_difference is None
-    assert "80 % for no difference, if 20 % of 1 fixtures" in summaries(few)[0].not_shown_label
+    assert "no difference has a power of 80 %, if 20 % of 1 fixtures" in summaries(few)[0].not_shown_label
 
 
 def test_the_plan_sets_every_level():

@@ -98,10 +98,10 @@ def _not_shown_label(not_shown: Sequence[PairRow], plan: TestPlan) -> str:
     )
     if best.test != "mcnemar":
         return label
-    found = "no difference"
-    if best.detectable_difference is not None:
-        found = f"a true difference of {points(best.detectable_difference, best.n)} points"
     assumed = f"if {percent(plan.discordance)} of {best.n} fixtures are discordant"
+    if best.detectable_difference is None:
+        return f"{label}; no difference has a power of {percent(POWER)}, {assumed}"
+    found = f"a true difference of {points(best.detectable_difference, best.n)} points"
     return f"{label}; its power is {percent(POWER)} for {found}, {assumed}"
 
 
