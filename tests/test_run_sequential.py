@@ -92,8 +92,12 @@ def test_a_cell_measured_twice_gives_the_noise_floor(evaluate: Evaluate, tmp_pat
     assert twins[0] == twins[1]
     (original,) = {one.cell_id for one in observations(tmp_path) if one.cell == "random/token/48"}
     assert {one.replica_of for one in observations(tmp_path)} == {"", original}
+    cells = [row["cell"] for row in table(tmp_path / "out" / "cells.csv")]
+    assert cells == ["full", "random/token/48", "random/token/48 (A/A)"]
     (pair,) = table(tmp_path / "out" / "pairs.csv")
-    assert pair["above_noise"] in ("True", "False")
+    (floor,) = table(tmp_path / "out" / "noise_floor.csv")
+    assert (floor["n"], floor["flips"]) == ("4", "0")
+    assert (pair["above_noise"] == "True") == (abs(float(pair["difference"])) > float(floor["limit"]))
 
 
 def test_an_aa_cell_needs_a_cell_to_repeat() -> None:

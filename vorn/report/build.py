@@ -119,16 +119,16 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _ordered(cells: list[CellRow]) -> list[CellRow]:
-    """Reference first, then everything in the order of first appearance, budgets by size."""
+    """Reference first, then everything in the order of first appearance, budgets by size, replicas after all others."""
     names = ("policy", "params", "contract", "guards", "unit")
     ranks: dict[tuple[str, str], int] = {}
     for cell in cells:
         for name in names:
             ranks.setdefault((name, getattr(cell, name)), len(ranks))
 
-    def key(cell: CellRow) -> tuple[bool, list[int], float, str]:
+    def key(cell: CellRow) -> tuple[bool, bool, list[int], float, str]:
         order = [ranks[name, getattr(cell, name)] for name in names]
-        return not cell.is_reference, order, cell.mean_budget_tokens, cell.cell_id
+        return not cell.is_reference, bool(cell.replica_of), order, cell.mean_budget_tokens, cell.cell_id
 
     return sorted(cells, key=key)
 
