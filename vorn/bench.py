@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from vorn.kv.capture import model_shape, prefill
+from vorn.kv.capture import prefill
 from vorn.kv.decode import Branch, Decoding, decode
+from vorn.kv.layout import model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.scorers.h2o import H2O
 from vorn.kv.scorers.random import Random

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vorn.cells import CellSpec
 from vorn.data import WorkItem
 from vorn.grading import grade
-from vorn.kv.capture import Prefill, model_shape, prefill
+from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.layout import model_shape
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import ModelShape, Signal, fixture_seed
 from vorn.records import BadInput, Observation
