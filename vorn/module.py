@@ -60,6 +60,8 @@ class EvictionModule(LightningModule):
     capture for them.
     """
 
+    model: PreTrainedModel
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -70,7 +72,8 @@ class EvictionModule(LightningModule):
     ) -> None:
         """`model` in eval mode; `eos_ids`: any of them ends a completion; `cells`: the panel's."""
         super().__init__()
-        self.model = model
+        # No submodule of this one: Lightning would move all of a model that is spread over devices onto one.
+        object.__setattr__(self, "model", model)
         self.tokenizer = tokenizer
         self.eos_ids = eos_ids
         self.cells = {cell.cell_id(settings.evaluation_id): cell for cell in cells}
