@@ -96,8 +96,8 @@ class Renderer:
         if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
             writer = "template" if self._is_chat else "prompt"
             raise BadInput(
-                f"{name}: begins with two tokens {tokenizer.bos_token!r}: the {writer} writes one as well as the tokenizer; "
-                "leave it out of the prompt, or set add_bos_token=false in the checkpoint's tokenizer_config.json"
+                f"{name}: begins with two tokens {tokenizer.bos_token!r}: the {writer} writes one as well as the "
+                "tokenizer; leave it out of the prompt, or set add_bos_token=false in its tokenizer_config.json"
             )
         if offsets and offsets[-1][0] == offsets[-1][1] and ids[-1] == tokenizer.eos_token_id:
             raise BadInput(
