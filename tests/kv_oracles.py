@@ -43,7 +43,7 @@ def masked_logits(model: PreTrainedModel, ids: Tensor, kept: KeptSets, first_new
             output[0, head] = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value[0, head // group]
         return output.transpose(1, 2), None
 
-    name = model.config._attn_implementation
+    name = model.get_decoder().config._attn_implementation
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, name, attention)
         return model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]

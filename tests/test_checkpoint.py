@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import FineGrainedFP8Config, GenerationConfig
 
-from vorn.models.checkpoint import eos_ids, find_checkpoint
+from vorn.models import checkpoint as checkpoint_module
+from vorn.models.checkpoint import find_checkpoint
+from vorn.models.generation import eos_ids, not_applied
 from vorn.records import BadInput
 
 CPU = torch.device("cpu")
@@ -26,8 +29,9 @@ def copied(random_checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(random_checkpoint, tmp_path / "model"))
 
 
-def load(source: Path) -> Any:
-    return find_checkpoint(settings(source), CPU).load(attn_implementation="sdpa", device=CPU)
+def load(source: Path, **changes: Any) -> Any:
+    how = {"attn_implementation": "sdpa", "device": CPU, "device_map": None, "quantization": None} | changes
+    return find_checkpoint(settings(source), CPU).load(**how)
 
 
 def test_a_folder_is_loaded_in_eval_mode_and_full_precision(random_checkpoint: Path) -> None:
@@ -38,7 +42,7 @@ def test_a_folder_is_loaded_in_eval_mode_and_full_precision(random_checkpoint: P
 
 def test_dtype_is_passed_through(random_checkpoint: Path) -> None:
     checkpoint = find_checkpoint(settings(random_checkpoint, dtype="bfloat16"), CPU)
-    model = checkpoint.load(attn_implementation="sdpa", device=CPU)
+    model = checkpoint.load(attn_implementation="sdpa", device=CPU, device_map=None, quantization=None)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert checkpoint.dtype_name == "bfloat16"
 
@@ -73,10 +77,73 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, make: Any, message:
         find_checkpoint(settings(make(tmp_path)), CPU)
 
 
-def test_an_unknown_hub_id_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(BadInput, match=r"model.id='nobody/nothing' cannot be loaded .* check the id"):
-        find_checkpoint(settings("nobody/nothing"), CPU)
+def test_generation_settings_that_steer_are_named_and_neutral_ones_are_not() -> None:
+    assert not_applied(None) == {}
+    assert not_applied(GenerationConfig(repetition_penalty=1.0, num_beams=1, max_new_tokens=9, temperature=0.7)) == {}
+    steering = GenerationConfig(repetition_penalty=1.05, do_sample=True, suppress_tokens=[3])
+    assert not_applied(steering) == {"repetition_penalty": 1.05, "do_sample": True, "suppress_tokens": [3]}
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What from_pretrained of the weights is given, where the package that spreads models is installed."""
+    seen: dict[str, Any] = {}
+    original = checkpoint_module.AutoModelForCausalLM.from_pretrained
+
+    def from_pretrained(source: str, **options: Any) -> Any:
+        seen.update(options)
+        return original(source, **{k: v for k, v in options.items() if k not in ("device_map", "quantization_config")})
+
+    monkeypatch.setattr(checkpoint_module.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(checkpoint_module, "is_accelerate_available", lambda: True)
+    return seen
+
+
+def test_a_device_map_is_passed_through(random_checkpoint: Path, recorded: dict[str, Any]) -> None:
+    load(random_checkpoint, device_map="auto")
+    assert recorded["device_map"] == "auto"
+    assert recorded["use_safetensors"] is True
+    assert recorded["trust_remote_code"] is False
+    assert "quantization_config" not in recorded
+
+
+def test_quantization_options_become_transformers_own(random_checkpoint: Path, recorded: dict[str, Any]) -> None:
+    load(random_checkpoint, quantization={"quant_method": "fp8", "weight_block_size": [64, 64]})
+    made = recorded["quantization_config"]
+    assert isinstance(made, FineGrainedFP8Config)
+    assert tuple(made.weight_block_size) == (64, 64)
+    assert recorded["device_map"] == {"": CPU}  # a quantised model must not be moved later
+
+
+def test_unknown_quantization_is_refused(random_checkpoint: Path, recorded: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"Unknown quantization type, got magic"):
+        load(random_checkpoint, quantization={"quant_method": "magic"})
+
+
+@pytest.mark.parametrize("changes", [{"device_map": "auto"}, {"quantization": {"quant_method": "hqq"}}])
+def test_a_missing_package_is_named(
+    random_checkpoint: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_module, "is_accelerate_available", lambda: False)
+    with pytest.raises(BadInput, match=r"need the package accelerate.*pip install accelerate"):
+        load(random_checkpoint, **changes)
+
+
+@pytest.mark.parametrize("place", ["cpu", "disk"])
+def test_parts_that_wait_elsewhere_are_refused(random_checkpoint: Path, place: str) -> None:
+    model = load(random_checkpoint)
+    model.hf_device_map = {"model.layers.0": 0, "model.layers.1": place}
+    with pytest.raises(BadInput, match=r"no room on the devices for 1 of 2 parts, such as model.layers.1"):
+        checkpoint_module._check_placement(model)
+    model.hf_device_map = {"": "cpu"}
+    checkpoint_module._check_placement(model)
+
+
+def test_pickled_weights_are_refused(copied: Path) -> None:
+    torch.save(load_file(copied / "model.safetensors"), copied / "pytorch_model.bin")
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"model.id='.*model' cannot be loaded: .*safetensors"):
+        load(copied)
 
 
 def test_half_a_checkpoint_is_refused(copied: Path) -> None:

@@ -39,3 +39,17 @@ def test_panels_of_the_benchmark_are_what_they_are_called() -> None:
     assert {len(cell.token_ids) for cell in decoded.cells} == {16}
     labels = [(cell.policy.scorer, cell.budget, cell.sinks) for cell in bench._equal_cells(bench.Sizes())]
     assert len(set(labels)) == 12
+
+
+def test_memory_is_printed_per_length_with_the_growth_between_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "_in_own_process", bench._peak_over_model_bytes)  # as above
+    bench.main([*SMALL.split(), "--window", "32", "--chunk-tokens", "16", "--memory-tokens", "160", "80"])
+    head, first, second, last = capsys.readouterr().out.splitlines()
+    assert "per further token" in head
+    peaks = json.loads(last)["panel_peak_bytes"]
+    assert list(peaks) == ["80", "160"]
+    assert [line.split()[0] for line in (first, second)] == ["80", "160"]
+    assert len(first.split()) == 2
+    assert float(second.split()[2]) == pytest.approx((peaks["160"] - peaks["80"]) / 80 / 2**10, abs=0.06)

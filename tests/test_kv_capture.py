@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from tiny_models import FAMILIES, WINDOW, prompt, tiny_model
+from tiny_models import FAMILIES, NOISE, WINDOW, prompt, tiny_model
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv import signals as signals_module
-from vorn.kv.capture import Prefill, model_shape, prefill
+from vorn.kv.capture import Prefill, prefill
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import ColumnSums, LastAttention, ModelShape, Residual, Signal
 from vorn.records import BadInput
@@ -26,8 +24,7 @@ def read(family: str, chunk_tokens: int | None = None, wanted: frozenset[Signal]
 
 
 @families
-@pytest.mark.parametrize("chunk_tokens", [None, 20, 7, 1])
-@pytest.mark.parametrize("block", [128, 9])
+@pytest.mark.parametrize(("chunk_tokens", "block"), [(None, 128), (None, 9), (20, 9), (7, 128), (1, 128)])
 def test_attention_signals_equal_eager_attention(
     family: str, chunk_tokens: int | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,16 +33,18 @@ def test_attention_signals_equal_eager_attention(
         eager = tiny_model(family, "eager")(prompt(TOKENS), output_attentions=True)
     got = read(family, chunk_tokens).signals
     for layer, attention in enumerate(eager.attentions):  # [1, H, T, T]
-        torch.testing.assert_close(got[LastAttention()][layer], attention[0, :, -1], rtol=0, atol=2e-6)
-        torch.testing.assert_close(got[ColumnSums()][layer], attention[0].sum(dim=1), rtol=0, atol=2e-5)
+        noise = NOISE.get(family, 1)
+        torch.testing.assert_close(got[LastAttention()][layer], attention[0, :, -1], rtol=0, atol=5e-6 * noise)
+        torch.testing.assert_close(got[ColumnSums()][layer], attention[0].sum(dim=1), rtol=0, atol=2e-5 * noise)
 
 
 @families
 def test_residual_is_the_hidden_state_after_its_layer_bit_for_bit(family: str) -> None:
     with torch.no_grad():
         hidden = tiny_model(family)(prompt(TOKENS), output_hidden_states=True).hidden_states
-    got = read(family).signals
-    for layer in (1, 2):
+    below_last = range(len(hidden) - 2)  # the last one comes after the final norm
+    got = read(family, wanted=frozenset(map(Residual, below_last))).signals
+    for layer in below_last:
         assert torch.equal(got[Residual(layer)], hidden[layer + 1][0])
         assert not torch.equal(got[Residual(layer)], hidden[layer][0])
 
@@ -58,16 +57,17 @@ def test_prefill_is_the_ordinary_forward(family: str) -> None:
 
 
 @families
-@pytest.mark.parametrize("chunk_tokens", [20, 7, 1])
+@pytest.mark.parametrize("chunk_tokens", [20, 1])
 def test_chunks_equal_the_whole(family: str, chunk_tokens: int) -> None:
     whole, chunked = read(family), read(family, chunk_tokens)
     torch.testing.assert_close(chunked.last_logits, whole.last_logits, rtol=0, atol=5e-5)
     for signal in ALL:
         torch.testing.assert_close(chunked.signals[signal], whole.signals[signal], rtol=1e-5, atol=5e-5)
     for one, other in zip(chunked.cache.layers, whole.cache.layers, strict=True):
-        assert one.get_seq_length() == TOKENS
-        torch.testing.assert_close(one.keys[:, :, :TOKENS], other.keys[:, :, :TOKENS], rtol=0, atol=5e-5)
-        torch.testing.assert_close(one.values[:, :, :TOKENS], other.values[:, :, :TOKENS], rtol=0, atol=5e-5)
+        assert (one.get_seq_length(), one.first) == (TOKENS, other.first)
+        used = slice(TOKENS - one.first)
+        torch.testing.assert_close(one.keys[:, :, used], other.keys[:, :, used], rtol=0, atol=5e-5)
+        torch.testing.assert_close(one.values[:, :, used], other.values[:, :, used], rtol=0, atol=5e-5)
 
 
 class Bomb:
@@ -170,12 +170,6 @@ def test_bad_arguments_are_refused() -> None:
 def test_an_undeclared_signal_is_refused() -> None:
     with pytest.raises(BadInput, match=r"signal LastAttention\(\) was not captured.*Residual\(layer=1\)"):
         read("llama", wanted=frozenset({Residual(1)})).signals[LastAttention()]
-
-
-def test_model_shape() -> None:
-    assert model_shape(tiny_model("gemma3")) == ModelShape(layers=5, query_heads=4, kv_heads=2)
-    heads_only = SimpleNamespace(layers=[None] * 3, config=SimpleNamespace(num_attention_heads=8))
-    assert model_shape(SimpleNamespace(get_decoder=lambda: heads_only)) == ModelShape(3, 8, 8)
 
 
 def test_kv_bytes_count_what_is_kept() -> None:

@@ -5,20 +5,28 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from kv_oracles import masked_logits
-from tiny_models import FAMILIES, VOCAB, WINDOW, prompt, tiny_model
+from kv_oracles import KeptSets, masked_logits
+from tiny_models import CACHE_OF, FAMILIES, NOISE, VOCAB, WINDOW, prompt, tiny_model
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel, masking_utils
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoding, decode
-from vorn.kv.retention import Kept
+from vorn.kv.layout import model_shape
+from vorn.kv.retention import Kept, retain
+from vorn.kv.scorers.h2o import H2O
+from vorn.kv.units import UnitRule
 from vorn.records import BadInput
 
 TOKENS = 2 * WINDOW + 5
 NEW = 12
+# Root mean square of the differences between two ways to compute logits in bfloat16, whose own is about 1.2. Measured:
+# at most 0.06, for another kept set 0.7 and more. A mixture of experts may send a token to another expert.
+BFLOAT16, BFLOAT16_EXPERTS = 0.15, 0.4
 FULL = Branch(None)
+ANY_RULE = UnitRule(fill=True, fit="prefix", pool="max", top_k=1)  # for single tokens it means nothing
 families = pytest.mark.parametrize("family", list(FAMILIES))
 
 
@@ -38,7 +46,14 @@ class Logits(defaultdict[int, list[Tensor]]):
             self[branch].append(row)
 
 
-def run(family: str, branches: Sequence[Branch], read_prompt: Prefill, seed: int = 0, **changes: object) -> Decoding:
+def run(
+    family: str,
+    branches: Sequence[Branch],
+    read_prompt: Prefill,
+    seed: int = 0,
+    model: PreTrainedModel | None = None,
+    **changes: object,
+) -> Decoding:
     settings = {
         "first_token": "refeed",
         "last_token": int(prompt(read_prompt.signals.prompt_tokens, seed)[0, -1]),
@@ -48,7 +63,7 @@ def run(family: str, branches: Sequence[Branch], read_prompt: Prefill, seed: int
         "max_cells": 64,
         "max_bytes": 2**31,
     }
-    return decode(tiny_model(family), read_prompt, branches, **settings | changes)
+    return decode(model or tiny_model(family), read_prompt, branches, **settings | changes)
 
 
 def drawn_set(generator: torch.Generator, count: int, must: Sequence[int] = ()) -> list[int]:
@@ -61,17 +76,18 @@ def padded(sets: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*one, *[-1] * (width - len(one))] for one in sets])
 
 
-def drawn_branches(layers: int) -> list[Branch]:
+def drawn_branches(family: str) -> list[Branch]:
     """Small sets: one for all layers, others per layer, others per head; of different counts, some without T - 1.
 
     T - WINDOW is in each: only the refed token at T - 1 can see it through the window, a later one cannot.
     """
     generator, edge = torch.Generator().manual_seed(3), TOKENS - WINDOW
     one = drawn_set(generator, 20, [edge, TOKENS - 1])
-    per_layer = [drawn_set(generator, 14 + 3 * layer, [edge]) for layer in range(layers)]
+    heads_of = heads_per_cache(family)
+    per_layer = [drawn_set(generator, 14 + 3 * layer, [edge]) for layer in range(len(heads_of))]
     per_head = [
-        [drawn_set(generator, 10 + 4 * head + layer, [edge, TOKENS - 1][: 1 + head]) for head in range(2)]
-        for layer in range(layers)
+        [drawn_set(generator, 10 + 4 * head + layer, [edge, TOKENS - 1][: 1 + head]) for head in range(heads)]
+        for layer, heads in enumerate(heads_of)
     ]
     kept = (
         (padded([one]),),
@@ -82,9 +98,31 @@ def drawn_branches(layers: int) -> list[Branch]:
     return [Branch(Kept(positions, TOKENS)) for positions in kept]
 
 
+def kept_sets(family: str, branch: Branch) -> KeptSets:
+    """What a branch keeps for each layer and KV head: where a layer has no cache, what the cache that it reads has."""
+
+    def kept(layer: int, head: int) -> set[int]:
+        if branch.kept is None:
+            return set(range(TOKENS))
+        cache = CACHE_OF.get(family, range(100))[layer]
+        rows = branch.kept.positions[cache % len(branch.kept.positions)].tolist()
+        return set(rows[head % len(rows)]) - {-1}
+
+    return kept
+
+
+def heads_per_cache(family: str) -> list[int]:
+    """KV heads of each layer that has a cache of its own, from the widths of the weights."""
+    attentions = [layer.self_attn for layer in tiny_model(family).get_decoder().layers]
+    return [
+        attention.k_proj.out_features // attention.head_dim
+        for layer, attention in enumerate(attentions)
+        if layer in CACHE_OF.get(family, range(len(attentions)))
+    ]
+
+
 @families
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("tokens", [TOKENS, 1])
+@pytest.mark.parametrize(("tokens", "seed"), [(TOKENS, 0), (1, 1)])
 @pytest.mark.parametrize("first_token", ["refeed", "prefill"])
 def test_full_equals_generate(family: str, seed: int, tokens: int, first_token: str) -> None:
     ids = prompt(tokens, seed)
@@ -99,27 +137,62 @@ def test_full_equals_generate(family: str, seed: int, tokens: int, first_token: 
 @pytest.mark.parametrize("first_token", ["refeed", "prefill"])
 def test_pruned_logits_equal_a_masked_forward_without_a_cache(family: str, first_token: str) -> None:
     model, logits = tiny_model(family), Logits()
-    branches = [*drawn_branches(len(model.get_decoder().layers)), FULL]
+    branches = [*drawn_branches(family), FULL]
     got = run(family, branches, read(family), first_token=first_token, on_logits=logits)
     first_new = TOKENS - 1 if first_token == "refeed" else TOKENS
     for index, branch in enumerate(branches):
         ids = torch.cat([prompt(TOKENS), torch.tensor([got.cells[index].token_ids])], dim=1)
 
-        def kept(layer: int, head: int, branch: Branch = branch) -> set[int]:
-            if branch.kept is None:
-                return set(range(TOKENS))
-            rows = branch.kept.positions[layer % len(branch.kept.positions)].tolist()
-            return set(rows[head % len(rows)]) - {-1}
+        want = masked_logits(model, ids, kept_sets(family, branch), first_new)[TOKENS - 1 : -1]
+        torch.testing.assert_close(torch.stack(logits[index]), want, rtol=0, atol=5e-5 * NOISE.get(family, 1))
 
-        want = masked_logits(model, ids, kept, first_new)[TOKENS - 1 : -1]
-        torch.testing.assert_close(torch.stack(logits[index]), want, rtol=0, atol=5e-5)
+
+@families
+def test_bfloat16_stays_within_its_own_tolerance_of_the_masked_forward(family: str) -> None:
+    model, logits = tiny_model(family, dtype=torch.bfloat16), Logits()
+    branch = drawn_branches(family)[1]
+    read_prompt = prefill(model, prompt(TOKENS), frozenset(), chunk_tokens=None, room=NEW, seed=0)
+    got = run(family, [branch], read_prompt, model=model, on_logits=logits)
+    ids = torch.cat([prompt(TOKENS), torch.tensor([got.cells[0].token_ids])], dim=1)
+    want = masked_logits(model, ids, kept_sets(family, branch), TOKENS - 1)[TOKENS - 1 : -1]
+    assert got.cells[0].token_ids == tuple(torch.stack(logits[0]).argmax(dim=1).tolist())
+    error = (torch.stack(logits[0]) - want).float().square().mean().sqrt()
+    assert error < (BFLOAT16_EXPERTS if "moe" in family else BFLOAT16)
+
+
+@families
+def test_per_head_scores_of_a_policy_prune_every_family_exactly(family: str) -> None:
+    """From the prefill's signals through scores and retention to logits, where caches and heads are shared as well."""
+    model, logits = tiny_model(family), Logits()
+    read_prompt = prefill(model, prompt(TOKENS), H2O().needs(model_shape(model)), chunk_tokens=20, room=NEW, seed=0)
+    scores = read_prompt.signals.scores(H2O())
+    branch = Branch(retain(scores, 16, unit_ids=None, rule=ANY_RULE, sinks=2, recent=1))
+    got = run(family, [branch], read_prompt, on_logits=logits)
+    ids = torch.cat([prompt(TOKENS), torch.tensor([got.cells[0].token_ids])], dim=1)
+    want = masked_logits(model, ids, kept_sets(family, branch), TOKENS - 1)[TOKENS - 1 : -1]
+    torch.testing.assert_close(torch.stack(logits[0]), want, rtol=0, atol=5e-5 * NOISE.get(family, 1))
+
+
+@families
+def test_transformers_never_guesses_at_packed_sequences(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes gaps between positions for borders between texts if it gets neither a cache nor a mask."""
+    asked: list[Tensor] = []
+    monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", asked.append)
+    tiny_model(family)(prompt(5), position_ids=torch.tensor([[0, 1, 2, 7, 8]]), use_cache=False)
+    assert asked, "the function that guesses has another name now"
+    asked.clear()
+    name = tiny_model(family).get_decoder().config._attn_implementation
+    read_prompt = prefill(tiny_model(family), prompt(TOKENS), frozenset(), chunk_tokens=20, room=NEW, seed=0)
+    monkeypatch.setitem(ALL_MASK_ATTENTION_FUNCTIONS._global_mapping, name, lambda **_: asked.append(torch.empty(0)))
+    run(family, drawn_branches(family), read_prompt)
+    assert asked == []  # nor makes masks while cells decode: by slots, they would see too far through a window
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_pruning_changes_logits(family: str) -> None:
     """Guards the tests above: were eviction without effect, they could not see a wrong mask."""
     logits = Logits()
-    run(family, [*drawn_branches(len(tiny_model(family).get_decoder().layers)), FULL], read(family), on_logits=logits)
+    run(family, [*drawn_branches(family), FULL], read(family), on_logits=logits)
     for branch in range(4):
         assert (logits[branch][0] - logits[4][0]).abs().max() > 0.05
 
@@ -129,7 +202,7 @@ def test_a_cell_in_a_panel_equals_the_cell_alone(family: str) -> None:
     generator = torch.Generator().manual_seed(5)
     counts = [1, 3, 40, 8, 17, TOKENS, 25, 12]
     branches = [Branch(Kept((torch.tensor([drawn_set(generator, n)]),), TOKENS)) for n in counts]
-    branches = [*branches, *drawn_branches(len(tiny_model(family).get_decoder().layers)), FULL, FULL]
+    branches = [*branches, *drawn_branches(family), FULL, FULL]
     read_prompt, together = read(family), Logits()
     panel = run(family, branches, read_prompt, on_logits=together)
     assert {cell.batch_rows for cell in panel.cells} == {len(branches)}
@@ -138,7 +211,9 @@ def test_a_cell_in_a_panel_equals_the_cell_alone(family: str) -> None:
         single = run(family, [branch], read_prompt, on_logits=alone).cells[0]
         assert single.token_ids == panel.cells[index].token_ids
         assert single.batch_rows == 1
-        torch.testing.assert_close(torch.stack(together[index]), torch.stack(alone[0]), rtol=0, atol=5e-5)
+        torch.testing.assert_close(
+            torch.stack(together[index]), torch.stack(alone[0]), rtol=0, atol=5e-5 * NOISE.get(family, 1)
+        )
 
 
 def test_two_full_cells_agree_and_leave_the_prefill_as_it_was() -> None:
@@ -180,7 +255,7 @@ def test_two_full_cells_may_part_ways() -> None:
 
 
 def test_limits_make_more_batches_with_the_same_tokens() -> None:
-    read_prompt, branches = read("qwen3"), [*drawn_branches(4), FULL]
+    read_prompt, branches = read("qwen3"), [*drawn_branches("qwen3"), FULL]
     at_once = run("qwen3", branches, read_prompt)
     for limits, rows in (
         ({"max_cells": 2}, [1, 2, 2, 2, 2]),
@@ -193,7 +268,7 @@ def test_limits_make_more_batches_with_the_same_tokens() -> None:
 
 
 def test_any_end_of_sequence_id_ends_a_row_and_no_other() -> None:
-    read_prompt, branches = read("llama"), [*drawn_branches(4), FULL]
+    read_prompt, branches = read("llama"), [*drawn_branches("llama"), FULL]
     free = [list(cell.token_ids) for cell in run("llama", branches, read_prompt).cells]
     ends = {free[0][4], free[1][0], free[4][7]}
     got = run("llama", branches, read_prompt, eos_ids=frozenset(ends))
@@ -218,7 +293,7 @@ def test_the_pad_token_is_never_generated_unless_it_ends_the_row(first_token: st
 
 
 def test_nan_logits_are_passed_over_and_a_row_of_nan_is_an_error() -> None:
-    model, read_prompt, branches = tiny_model("llama"), read("llama"), [*drawn_branches(4), FULL]
+    model, read_prompt, branches = tiny_model("llama"), read("llama"), [*drawn_branches("llama"), FULL]
     free = [cell.token_ids for cell in run("llama", branches, read_prompt).cells]
     poisoned: list[int] = []
 
@@ -272,5 +347,7 @@ def test_bad_arguments_are_refused() -> None:
             run("llama", [FULL], read_prompt, **changes)
     with pytest.raises(BadInput, match="kept positions of 3 heads"):
         run("llama", [Branch(Kept((torch.zeros(3, 1, dtype=torch.long),), TOKENS))], read_prompt)
+    with pytest.raises(BadInput, match="kept positions of 2 heads: a layer of 1 KV heads needs 1 or 1"):
+        run("gemma4_kv", [Branch(Kept((torch.tensor([[30], [31]]),), TOKENS))], read("gemma4_kv"))
     with pytest.raises(ValueError, match="branch 0 was pruned for a prompt of 7 tokens"):
         run("llama", [Branch(Kept((torch.tensor([[0]]),), 7))], read_prompt)

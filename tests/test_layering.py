@@ -45,8 +45,11 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.policy": {"vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.retention"},
     "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
-    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache"},
-    "vorn.kv.ragged": {"vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention"},
+    "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
+    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout"},
+    "vorn.kv.ragged": {
+        "vorn.records", "vorn.kv.signals", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention",
+    },
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.ragged", "vorn.kv.retention",
     },

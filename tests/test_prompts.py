@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
+from tokenizers.normalizers import Replace
+from tokenizers.processors import TemplateProcessing
 
 from vorn.models.prompts import Renderer
 from vorn.records import BadInput, Fixture
@@ -73,3 +76,66 @@ def test_a_template_that_changes_the_text_is_refused(chatty: Any) -> None:
 def test_an_unknown_setting_is_refused(pocket_tokenizer: Any) -> None:
     with pytest.raises(BadInput, match=r"model.chat_template='no': legal values are auto and false"):
         Renderer(pocket_tokenizer, "no")
+
+
+def test_a_chat_template_gets_its_arguments(chatty: Any) -> None:
+    chatty.chat_template = (
+        CHAT + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    )
+    off = Renderer(chatty, "auto", {"enable_thinking": False}).text("Hi", "")
+    assert off.endswith("[assistant] <think></think>")
+    assert Renderer(chatty, "auto", {"enable_thinking": None}).text("Hi", "").endswith("[assistant] ")
+
+
+def raw(tokenizer: Any, adds_bos: bool, adds_eos: bool = False) -> Any:
+    """The tokenizer with a post-processor that adds these tokens."""
+    changed = copy.deepcopy(tokenizer)
+    begin, end = changed.bos_token, changed.eos_token
+    single = ([begin] if adds_bos else []) + ["$A"] + ([end] if adds_eos else [])
+    known = [(token, changed.convert_tokens_to_ids(token)) for token in (begin, end)]
+    changed._tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=known)
+    changed.chat_template = None
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("template", "adds_bos", "count"),
+    [
+        (None, True, 1),
+        (None, False, 0),
+        (CHAT, True, 1),
+        (CHAT, False, 1),
+        (CHAT.replace("{{ bos_token }}", ""), True, 0),
+    ],
+)
+def test_beginning_of_sequence_comes_from_template_or_tokenizer_but_never_from_both(
+    pocket_tokenizer: Any, template: str | None, adds_bos: bool, count: int
+) -> None:
+    tokenizer = raw(pocket_tokenizer, adds_bos)
+    tokenizer.chat_template = template
+    ids = Renderer(tokenizer, "auto").prompt(fixture()).input_ids
+    assert ids.count(tokenizer.bos_token_id) == count
+    assert ids[:count] == (tokenizer.bos_token_id,) * count
+
+
+def test_two_beginnings_are_refused(pocket_tokenizer: Any) -> None:
+    with pytest.raises(BadInput, match=r"fixture 'f': begins with two tokens '<\|begin\|>'.*add_bos_token=false"):
+        Renderer(raw(pocket_tokenizer, True), "auto").prompt(fixture("<|begin|>The fox has 1234567. What?"))
+
+
+def test_an_end_after_the_prompt_is_refused(pocket_tokenizer: Any) -> None:
+    with pytest.raises(BadInput, match=r"the tokenizer ends the prompt with '.*add_eos_token=false"):
+        Renderer(raw(pocket_tokenizer, True, adds_eos=True), "auto").prompt(fixture())
+
+
+def test_a_tokenizer_that_loses_text_is_refused(pocket_tokenizer: Any) -> None:
+    cutting = copy.deepcopy(pocket_tokenizer)
+    cutting._tokenizer.normalizer = Replace("fox", "")
+    with pytest.raises(BadInput, match=r"do not spell its 50 characters; the first that no token holds is 'fox has"):
+        Renderer(cutting, "auto").prompt(fixture())
+
+
+def test_evidence_outside_the_text_is_refused(pocket_tokenizer: Any) -> None:
+    given = dataclasses.replace(fixture(), evidence=((500, 510),))
+    with pytest.raises(BadInput, match=r"no token holds its evidence at characters \(500, 510\)"):
+        Renderer(pocket_tokenizer, "auto").prompt(given)

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
+    Gemma4Config,
+    Gemma4ForCausalLM,
+    Gemma4ForConditionalGeneration,
+    Gemma4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    Ministral3Config,
+    Ministral3ForCausalLM,
+    MinistralConfig,
+    MinistralForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+    SiglipVisionConfig,
 )
 
 VOCAB = 256
@@ -39,6 +54,7 @@ _COMMON = {
 }
 # Gemma's `query_pre_attn_scalar` below differs from the head's width, so that the usual scaling would be wrong.
 _MIXED = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+_SLIDING_LAST = ["full_attention", "full_attention", "sliding_attention", "sliding_attention"]
 
 
 def _gemma2() -> PreTrainedModel:
@@ -53,11 +69,85 @@ def _gemma2() -> PreTrainedModel:
     return _make(Gemma2ForCausalLM, config)
 
 
-def _gemma3() -> PreTrainedModel:
-    config = Gemma3TextConfig(
+def _gemma3_config() -> Gemma3TextConfig:
+    return Gemma3TextConfig(
         **_COMMON, num_hidden_layers=5, sliding_window=WINDOW, query_pre_attn_scalar=25, layer_types=_MIXED
     )
-    return _make(Gemma3ForCausalLM, config)
+
+
+def _gemma3_wrapped() -> PreTrainedModel:
+    """The class that AutoModelForCausalLM makes of a Gemma 3 checkpoint that can see; it is read as text only."""
+    vision = SiglipVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4
+    )
+    text = {**_gemma3_config().to_dict(), "pad_token_id": None}
+    return _make(Gemma3ForConditionalGeneration, Gemma3Config(text_config=text, vision_config=vision.to_dict()))
+
+
+def _gemma4_config() -> Gemma4TextConfig:
+    """Like Gemma 4 E: per-layer inputs, wider heads in full layers, and the last layers read caches of earlier ones."""
+    return Gemma4TextConfig(
+        **_COMMON,
+        num_hidden_layers=6,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"] * 3,
+        num_kv_shared_layers=2,
+        global_head_dim=32,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=VOCAB,
+        use_double_wide_mlp=True,
+        final_logit_softcapping=30.0,
+    )
+
+
+def _gemma4_kv() -> PreTrainedModel:
+    """Like the large Gemma 4: full layers take their keys for values, and have fewer KV heads than sliding ones."""
+    config = Gemma4TextConfig(
+        **_COMMON,
+        num_hidden_layers=4,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        attention_k_eq_v=True,
+        num_global_key_value_heads=1,
+        global_head_dim=32,
+        hidden_size_per_layer_input=0,
+    )
+    return _make(Gemma4ForCausalLM, config)
+
+
+def _gemma4_wrapped() -> PreTrainedModel:
+    """The class that AutoModelForCausalLM makes of a Gemma 4 checkpoint, without its towers for images and sound."""
+    text = {**_gemma4_config().to_dict(), "pad_token_id": 0}
+    config = Gemma4Config(text_config=text, vision_config=None, audio_config=None)
+    return _make(Gemma4ForConditionalGeneration, config)
+
+
+def _ministral3() -> PreTrainedModel:
+    config = Ministral3Config(
+        **_COMMON,
+        num_hidden_layers=4,
+        max_position_embeddings=128,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "llama_4_scaling_beta": 0.3,
+            "original_max_position_embeddings": 16,  # queries beyond it are scaled: their position reaches attention
+        },
+    )
+    return _make(Ministral3ForCausalLM, config)
+
+
+def _qwen3_moe() -> PreTrainedModel:
+    config = Qwen3MoeConfig(
+        **_COMMON,
+        num_hidden_layers=3,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        norm_topk_prob=True,
+    )
+    return _make(Qwen3MoeForCausalLM, config)
 
 
 def _make(architecture: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
@@ -67,19 +157,55 @@ def _make(architecture: type[PreTrainedModel], config: PretrainedConfig) -> PreT
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": lambda: _make(LlamaForCausalLM, LlamaConfig(**_COMMON, num_hidden_layers=4)),
     "mistral": lambda: _make(MistralForCausalLM, MistralConfig(**_COMMON, num_hidden_layers=4, sliding_window=WINDOW)),
+    "mistral_full": lambda: _make(
+        MistralForCausalLM, MistralConfig(**_COMMON, num_hidden_layers=3, sliding_window=None)
+    ),
+    "ministral": lambda: _make(
+        MinistralForCausalLM,
+        MinistralConfig(**_COMMON, num_hidden_layers=4, sliding_window=WINDOW, layer_types=_MIXED[1:]),
+    ),
+    "ministral3": _ministral3,
+    "qwen2": lambda: _make(Qwen2ForCausalLM, Qwen2Config(**_no_head_dim(), num_hidden_layers=3)),
+    "qwen2_window": lambda: _make(
+        Qwen2ForCausalLM,
+        Qwen2Config(
+            **_no_head_dim(), num_hidden_layers=4, sliding_window=WINDOW, use_sliding_window=True, max_window_layers=2
+        ),
+    ),
     "qwen3": lambda: _make(Qwen3ForCausalLM, Qwen3Config(**_COMMON, num_hidden_layers=4)),
-    "gemma3": _gemma3,
+    "qwen3_moe": _qwen3_moe,
     "gemma2": _gemma2,  # soft-capped attention, which has no SDPA form and runs eagerly
+    "gemma3": lambda: _make(Gemma3ForCausalLM, _gemma3_config()),
+    "gemma3_wrapped": _gemma3_wrapped,
+    "gemma4": lambda: _make(Gemma4ForCausalLM, _gemma4_config()),
+    "gemma4_kv": _gemma4_kv,
+    "gemma4_wrapped": _gemma4_wrapped,
 }
 
 
+def _no_head_dim() -> dict[str, object]:
+    return {key: value for key, value in _COMMON.items() if key != "head_dim"}
+
+
+# Which cache each layer reads, for the models in which some layers have none of their own.
+CACHE_OF: Mapping[str, tuple[int, ...]] = {
+    "gemma4": (0, 1, 2, 3, 2, 3),
+    "gemma4_wrapped": (0, 1, 2, 3, 2, 3),
+}
+
+
+# How many times the others' tolerance float32 needs: Gemma 4 does not scale its dot products down, and Ministral 3
+# scales those of far positions up, so that their scores are larger and round more. Measured: up to 5 and 2 times.
+NOISE: Mapping[str, int] = {"gemma4": 6, "gemma4_kv": 6, "gemma4_wrapped": 6, "ministral3": 3}
+
+
 @functools.cache
-def tiny_model(family: str, attention: str | None = None) -> PreTrainedModel:
-    """A random fp32 model in eval mode; the same weights whatever the attention implementation."""
+def tiny_model(family: str, attention: str | None = None, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A random model in eval mode; the same weights, but for rounding, whatever attention implementation and dtype."""
     with torch.random.fork_rng():
         torch.manual_seed(20)
         model = FAMILIES[family]()
-    model.requires_grad_(False)
+    model.requires_grad_(False).to(dtype)
     if attention is not None:
         model.set_attn_implementation(attention)
     return model

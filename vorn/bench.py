@@ -1,9 +1,13 @@
 """What a panel costs, in units of one plain prefill of the same process: `python -m vorn.bench`.
 
-A random Llama reads a random prompt. Every case runs once per round, so that a slow moment of the machine hits all of
+A random Mistral reads a random prompt. Every case runs once per round, so that a slow moment of the machine hits all of
 them alike; times are medians over rounds, on the wall and of the processor (all threads; what sharing the machine
 leaves nearly alone). Memory is the growth of the peak resident set over that of a plain prefill, each case in a process
 of its own, because a peak never falls again.
+
+`--memory-tokens 2048 4096 8192 16384` measures no time, but the memory that one panel takes at each length,
+over that of the model, and how much of it a further token costs. `--window` gives the model a sliding window, and
+`--chunk-tokens` reads the prompt in chunks.
 """
 
 from __future__ import annotations
@@ -15,17 +19,18 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from vorn.kv.capture import model_shape, prefill
+from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoding, decode
+from vorn.kv.layout import model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.scorers.h2o import H2O
 from vorn.kv.scorers.random import Random
@@ -53,6 +58,8 @@ class Sizes:
     kv_heads: int = 4
     vocab: int = 4096
     rounds: int = 5
+    window: int = 0  # positions that a query sees; 0: all
+    chunk_tokens: int = 0  # of a prefill; 0: the whole prompt in one forward
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,9 @@ class Bench:
     """The model, the prompt, and the cases that are compared."""
 
     def __init__(self, sizes: Sizes) -> None:
-        config = LlamaConfig(
+        # A Mistral with no window is a Llama.
+        config = MistralConfig(
+            sliding_window=sizes.window or None,
             vocab_size=sizes.vocab,
             hidden_size=sizes.hidden,
             intermediate_size=3 * sizes.hidden,
@@ -84,7 +93,7 @@ class Bench:
         self.sizes = sizes
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            self.model: PreTrainedModel = LlamaForCausalLM(config).eval().requires_grad_(False)
+            self.model: PreTrainedModel = MistralForCausalLM(config).eval().requires_grad_(False)
             self.ids = torch.randint(sizes.vocab, (1, sizes.tokens))
 
     def cases(self) -> dict[str, Callable[[], object]]:
@@ -118,19 +127,16 @@ class Bench:
     def prefill(self, cells: Sequence[Cell]) -> object:
         """One prefill that captures what the cells need."""
         needs = _needs(cells, self.model)
-        return prefill(self.model, self.ids, needs, chunk_tokens=None, room=self.sizes.new_tokens, seed=0)
+        return self._read(needs)
+
+    def _read(self, needs: frozenset[Signal]) -> Prefill:
+        chunk_tokens, room = self.sizes.chunk_tokens or None, self.sizes.new_tokens
+        return prefill(self.model, self.ids, needs, chunk_tokens=chunk_tokens, room=room, seed=0)
 
     @torch.inference_mode()
     def panel(self, cells: Sequence[Cell], with_full: bool) -> Decoding:
         """One prefill, every cell's kept positions, and all of them decoded together."""
-        read = prefill(
-            self.model,
-            self.ids,
-            _needs(cells, self.model),
-            chunk_tokens=None,
-            room=self.sizes.new_tokens,
-            seed=0,
-        )
+        read = self._read(_needs(cells, self.model))
         branches = []
         for cell in cells:
             shared = cell.policy.unit.shared
@@ -231,12 +237,43 @@ def _memory(sizes: Sizes, names: Sequence[str]) -> dict[str, int]:
     return growth
 
 
+def _peak_over_model_bytes(sizes: Sizes) -> int:
+    """Growth of this process's peak resident set by one panel, over the model."""
+    bench = Bench(sizes)
+    before = _peak_bytes()
+    bench.cases()["default_panel_with_h2o"]()
+    return _peak_bytes() - before
+
+
+def _in_own_process(sizes: Sizes) -> int:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(_peak_over_model_bytes, sizes).result()
+
+
+def _print_memory(sizes: Sizes, lengths: Sequence[int]) -> None:
+    peaks: dict[int, int] = {}
+    print(f"{'tokens':>8} {'peak MiB over the model':>24} {'KiB per further token':>22}")
+    for tokens in sorted(lengths):
+        peak = _in_own_process(replace(sizes, tokens=tokens))
+        last = next(reversed(peaks), None)
+        growth = "" if last is None else f"{(peak - peaks[last]) / (tokens - last) / 2**10:.1f}"
+        peaks[tokens] = peak
+        print(f"{tokens:8} {peak / 2**20:24.1f} {growth:>22}", flush=True)
+    print(json.dumps({"sizes": asdict(sizes), "panel_peak_bytes": peaks}))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the benchmark, prints a table and, as the last line, everything as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for option in fields(Sizes):
         parser.add_argument(f"--{option.name.replace('_', '-')}", type=int, default=option.default)
-    sizes = Sizes(**vars(parser.parse_args(arguments)))
+    parser.add_argument("--memory-tokens", type=int, nargs="+", metavar="TOKENS")
+    given = vars(parser.parse_args(arguments))
+    lengths = given.pop("memory_tokens")
+    sizes = Sizes(**given)
+    if lengths:
+        _print_memory(sizes, lengths)
+        return
     bench = Bench(sizes)
     times = _times(bench)
     growth = _memory(sizes, list(times))

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from vorn.cells import CellSpec
 from vorn.data import WorkItem
 from vorn.grading import grade
-from vorn.kv.capture import Prefill, model_shape, prefill
+from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.layout import model_shape
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import ModelShape, Signal, fixture_seed
 from vorn.records import BadInput, Observation
@@ -59,6 +60,8 @@ class EvictionModule(LightningModule):
     capture for them.
     """
 
+    model: PreTrainedModel
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -69,7 +72,8 @@ class EvictionModule(LightningModule):
     ) -> None:
         """`model` in eval mode; `eos_ids`: any of them ends a completion; `cells`: the panel's."""
         super().__init__()
-        self.model = model
+        # No submodule of this one: Lightning would move all of a model that is spread over devices onto one.
+        object.__setattr__(self, "model", model)
         self.tokenizer = tokenizer
         self.eos_ids = eos_ids
         self.cells = {cell.cell_id(settings.evaluation_id): cell for cell in cells}

@@ -31,6 +31,9 @@ from vorn.stats import TestPlan
 __all__ = ["CellSpec", "PanelPlan", "evaluation_identity", "plan_panel"]
 
 
+_IF_GIVEN = ("template_arguments", "quantization")  # what a model is not given makes no other evaluation of it
+
+
 @dataclass(frozen=True, slots=True)
 class PanelPlan:
     """The cells of a panel in order: the reference first, then policy, unit, guards, contract, budget as written.
@@ -63,7 +66,7 @@ def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> 
     Returns: a JSON-ready mapping. How many fixtures are asked for is no part of it, so that a run can be extended.
     """
     model = resolved(cfg.model)
-    fields = ("attn_implementation", "chat_template")
+    fields = [f for f in ("attn_implementation", "chat_template", *_IF_GIVEN) if f not in _IF_GIVEN or model[f]]
     task = {key: value for key, value in resolved(cfg.task).items() if key != "fixtures"}
     return {"model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype}, "task": task}
 

@@ -27,7 +27,8 @@ from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, Reporter, ReportFailed
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
-from vorn.models.checkpoint import Checkpoint, eos_ids, find_checkpoint
+from vorn.models.checkpoint import Checkpoint, find_checkpoint
+from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule, Reading
 from vorn.panel import PanelPlan, evaluation_identity
@@ -48,7 +49,9 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     device = _device(cfg)
     checkpoint = find_checkpoint(settings["model"], device)
-    renderer = Renderer(checkpoint.tokenizer, settings["model"]["chat_template"])
+    renderer = Renderer(
+        checkpoint.tokenizer, settings["model"]["chat_template"], settings["model"]["template_arguments"]
+    )
     fixtures = _fixtures(cfg, renderer)
     texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
@@ -198,11 +201,12 @@ def _git_revision() -> str | None:
 def _module(
     cfg: DictConfig, settings: Mapping[str, Any], checkpoint: Checkpoint, evaluation: Evaluation, device: torch.device
 ) -> EvictionModule:
-    model = checkpoint.load(
-        attn_implementation=settings["model"]["attn_implementation"],
-        device=device,
-    )
-    how = Reading(
+    how = {name: settings["model"][name] for name in ("attn_implementation", "device_map", "quantization")}
+    model = checkpoint.load(device=device, **how)
+    if ignored := not_applied(model.generation_config):
+        named = ", ".join(f"{name}={value}" for name, value in ignored.items())
+        print(f"decoding is greedy; the model's generation configuration is not applied: {named}")
+    reading = Reading(
         evaluation_id=evaluation.evaluation_id,
         model=str(cfg.model.name),
         task=str(cfg.task.name),
@@ -213,7 +217,7 @@ def _module(
         max_bytes=int(cfg.decode.max_bytes),
         chunk_tokens=cfg.prefill.chunk_tokens,
     )
-    return EvictionModule(model, checkpoint.tokenizer, eos_ids(model, checkpoint.tokenizer), evaluation.specs, how)
+    return EvictionModule(model, checkpoint.tokenizer, eos_ids(model, checkpoint.tokenizer), evaluation.specs, reading)
 
 
 def _callbacks(cfg: DictConfig, evaluation: Evaluation) -> list[Callback]:

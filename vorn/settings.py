@@ -148,6 +148,11 @@ def check_settings(cfg: DictConfig) -> None:
     _filled("model.attn_implementation", cfg.model.attn_implementation)
     choice("model.dtype", cfg.model.dtype, DTYPES)
     choice("model.chat_template", cfg.model.chat_template, ("auto", False))
+    choice("model.trust_remote_code", cfg.model.trust_remote_code, (True, False))
+    _mapping("model.template_arguments", cfg.model.template_arguments, "{enable_thinking: false}")
+    if cfg.model.device_map != "auto":
+        _mapping("model.device_map", cfg.model.device_map, "auto, or {model.embed_tokens: 0, ...}")
+    _mapping("model.quantization", cfg.model.quantization, "{quant_method: bitsandbytes, load_in_8bit: true}")
     _filled("task.name", cfg.task.name)
     _filled("task.grade", cfg.task.grade)
     check_rule(cfg.task.grade)
@@ -158,6 +163,11 @@ def check_settings(cfg: DictConfig) -> None:
 def _filled(field: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise BadInput(f"{field}={value!r} is not legal; give a text that is not empty")
+
+
+def _mapping(field: str, value: object, example: str) -> None:
+    if value is not None and not isinstance(value, DictConfig):
+        raise BadInput(f"{field}={value!r} is not legal; give null or a mapping such as {example}")
 
 
 def _missing(node: Mapping[str, Any], path: str = "") -> Iterator[str]:

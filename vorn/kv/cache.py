@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -14,54 +15,83 @@ from vorn.records import BadInput
 
 
 class _RoomyLayer(CacheLayerMixin):
-    """Keys and values of one layer in buffers with room: appending writes in place instead of copying everything."""
+    """Keys and values of one layer in buffers with room: decoding appends in place instead of copying everything.
 
-    is_sliding = False  # sliding layers keep every position too: a refed last token sees one that they would drop
+    Without a window every position is kept. With one, the last `window` positions are: the prompt's last token, which
+    may be fed again, sees just these, and no later token sees further back; an earlier position is lost for nobody.
+    """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, prompt_tokens: int, room: int, window: int | None) -> None:
         super().__init__()
-        self.capacity = capacity
-        self.length = 0
+        self.is_sliding = window is not None and window < prompt_tokens
+        self.most = window if window is not None and self.is_sliding else prompt_tokens
+        self.slots = self.most + room
+        self.first = 0  # position in slot 0
+        self.length = 0  # slots in use
+        self._handed_out: ref[Tensor] | None = None  # not the tensor itself, which would live on until the next chunk
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.keys, self.values = (
-            states.new_empty(*states.shape[:2], self.capacity, states.shape[3]) for states in (key_states, value_states)
+            states.new_empty(*states.shape[:2], self.slots, states.shape[3]) for states in (key_states, value_states)
         )
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
+        """The states of all positions that the new ones can see."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[2]
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
+        seen = self._slide(key_states, value_states) if self.is_sliding else self._append(key_states, value_states)
+        self._handed_out = ref(seen[0])
+        return seen
+
+    def has_handed_out(self, keys: Tensor) -> bool:
+        """Whether these are the very keys that the last update returned."""
+        return self._handed_out is not None and self._handed_out() is keys
+
+    def _append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        end = self.length + keys.shape[2]
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def _slide(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if self.length:
+            keys, values = (
+                torch.cat([old[:, :, : self.length], new], dim=2)
+                for old, new in ((self.keys, keys), (self.values, values))
+            )
+        self.length = min(self.most, keys.shape[2])
+        self.first += keys.shape[2] - self.length
+        self.keys[:, :, : self.length] = keys[:, :, -self.length :]
+        self.values[:, :, : self.length] = values[:, :, -self.length :]
+        return keys, values
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.length + query_length, 0
+        return self.length + query_length, self.first
 
     def get_seq_length(self) -> int:
-        return self.length
+        return self.first + self.length
 
     def get_max_length(self) -> int:
-        return self.capacity
+        return self.slots
 
 
 class PrefillCache(Cache):
-    """Keys and values of every prompt position, all layers, with room for the tokens that `full` generates.
+    """Keys and values of a prompt, as far as a later token can see them, with room for what `full` generates.
 
     Args:
-        layers: decoder layers.
-        capacity: positions, those of the prompt included.
+        windows: positions that a query sees through each cache, itself included; None for all.
+        prompt_tokens: positions of the prompt.
+        room: positions after it.
     """
 
-    def __init__(self, layers: int, capacity: int) -> None:
-        super().__init__(layers=[_RoomyLayer(capacity) for _ in range(layers)])
-        self.capacity = capacity
+    def __init__(self, windows: Sequence[int | None], prompt_tokens: int, room: int) -> None:
+        super().__init__(layers=[_RoomyLayer(prompt_tokens, room, window) for window in windows])
+        self.capacity = prompt_tokens + room
 
     def slot_bytes(self) -> list[int]:
         """Bytes of one position's keys and values over all KV heads, per layer."""
@@ -71,8 +101,9 @@ class PrefillCache(Cache):
         ]
 
     def kv_bytes(self, kept: Kept) -> int:
-        """Bytes of the kept keys and values, computed."""
-        counts = (int((rows >= 0).sum()) / rows.shape[0] for rows in map(kept.layer, range(len(self.layers))))
+        """Bytes of the kept keys and values that a later token can still see, computed."""
+        rows = map(kept.layer, range(len(self.layers)))
+        counts = (int((r >= layer.first).sum()) / r.shape[0] for r, layer in zip(rows, self.layers, strict=True))
         return round(sum(count * size for count, size in zip(counts, self.slot_bytes(), strict=True)))
 
 
@@ -111,16 +142,44 @@ def whole_cache(cache: PrefillCache, prompt_tokens: int, first_new: int) -> list
     A refed prompt token (`first_new` < `prompt_tokens`) reads what the prefill stored for it, so that the prompt's
     entries stay as they are and can be gathered or continued again.
     """
-    return [LayerBuffer(layer.keys, layer.values, None, first_new, prompt_tokens, False) for layer in cache.layers]
+    return [
+        LayerBuffer(layer.keys, layer.values, None, first_new - layer.first, prompt_tokens - layer.first, False)
+        for layer in cache.layers
+    ]
 
 
-def positions_below(kept: Kept, layers: int, end: int) -> list[Tensor]:
-    """Each layer's kept positions below `end`, [1 or Hkv, n], -1 padded, without columns of padding only."""
-    below = []
-    for rows in kept.positions:
-        lower = rows.masked_fill(rows >= end, -1)
-        below.append(lower[:, : int((lower >= 0).sum(dim=1).max())])
-    return below * layers if len(below) == 1 else below
+def live_positions(cache: PrefillCache, kept: Kept, end: int) -> list[Tensor]:
+    """Each layer's kept positions below `end` that the prefill cache still holds, [1 or Hkv, n], -1 padded.
+
+    Positions that a sliding layer has left behind are kept in vain: no later token can see them.
+    Raises: BadInput if a layer has other heads than the kept sets.
+    """
+    made: dict[tuple[int, int, int], Tensor] = {}  # layers that keep the same sets share one tensor
+    live = []
+    for index, layer in enumerate(cache.layers):
+        rows = kept.layer(index)
+        key = (id(rows), layer.first, layer.keys.shape[1])
+        if key not in made:
+            made[key] = _live(_of_heads(rows, layer.keys.shape[1]), layer.first, end)
+        live.append(made[key])
+    return live
+
+
+def _live(rows: Tensor, first: int, end: int) -> Tensor:
+    is_dead = (rows < first) | (rows >= end)
+    order = is_dead.byte().sort(dim=1, stable=True).indices
+    return rows.masked_fill(is_dead, -1).gather(1, order)[:, : int((~is_dead).sum(dim=1).max())]
+
+
+def _of_heads(rows: Tensor, heads: int) -> Tensor:
+    """One row for all heads, or one per head: a cache with fewer heads than others has each of its rows repeatedly."""
+    if len(rows) in (1, heads):
+        return rows
+    if len(rows) % heads == 0 and torch.equal(
+        rows, (own := rows[:: len(rows) // heads]).repeat_interleave(len(rows) // heads, dim=0)
+    ):
+        return own
+    raise BadInput(f"kept positions of {len(rows)} heads: a layer of {heads} KV heads needs 1 or {heads}")
 
 
 def gather(cache: PrefillCache, rows: Sequence[Sequence[Tensor]], first_new: int, room: int) -> list[LayerBuffer]:
@@ -128,18 +187,18 @@ def gather(cache: PrefillCache, rows: Sequence[Sequence[Tensor]], first_new: int
 
     Args:
         cache: of the prefill.
-        rows: for every row its positions per layer, as `positions_below` gives them.
+        rows: for every row its positions per layer, as `live_positions` gives them.
         first_new: position of the first decoded token.
         room: decoded tokens, a refed prompt token included.
     """
-    placed: dict[tuple[int, ...], Tensor] = {}  # layers that keep the same sets share one tensor of positions
+    placed: dict[tuple[object, ...], Tensor] = {}  # layers that keep the same sets share one tensor of positions
     buffers = []
     for index, layer in enumerate(cache.layers):
         sets = [row[index] for row in rows]
-        key = tuple(map(id, sets))
+        key = (layer.keys.device, *map(id, sets))
         if key not in placed:
             placed[key] = _place(sets, first_new, room, layer.keys.device)
-        buffers.append(_gather_layer(layer.keys, layer.values, placed[key], room))
+        buffers.append(_gather_layer(layer, placed[key], room))
     return buffers
 
 
@@ -154,13 +213,12 @@ def _place(sets: Sequence[Tensor], first_new: int, room: int, device: torch.devi
     return placed
 
 
-def _gather_layer(keys: Tensor, values: Tensor, positions: Tensor, room: int) -> LayerBuffer:
-    heads, width = keys.shape[1], positions.shape[2] - room
-    if positions.shape[1] not in (1, heads):
-        raise BadInput(f"kept positions of {positions.shape[1]} heads: a layer of {heads} KV heads needs 1 or {heads}")
-    source = positions[..., :width].masked_fill(positions[..., :width] < 0, 0)  # padding copies any entry: it is masked
+def _gather_layer(layer: _RoomyLayer, positions: Tensor, room: int) -> LayerBuffer:
+    heads, width = layer.keys.shape[1], positions.shape[2] - room
+    chosen_slots = positions[..., :width] - layer.first
+    source = chosen_slots.masked_fill(positions[..., :width] < 0, 0)  # padding copies any entry: it is masked
     gathered = []
-    for states in (keys, values):
+    for states in (layer.keys, layer.values):
         buffer = states.new_empty(len(positions), heads, width + room, states.shape[3])
         for row, chosen in enumerate(source):
             if len(chosen) == 1:

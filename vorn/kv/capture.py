@@ -15,14 +15,23 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.cache import PrefillCache
-from vorn.kv.signals import Accumulator, AttentionCall, ModelShape, PrefillSignals, Signal
+from vorn.kv.layout import Layout, layout
+from vorn.kv.signals import Accumulator, AttentionCall, PrefillSignals, Signal
 from vorn.records import BadInput
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
 # Keyword arguments of attention functions that leave its formula alone.
 _HARMLESS = frozenset(
-    {"dropout", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "is_causal"}
+    {
+        "dropout",
+        "position_ids",
+        "use_cache",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "is_causal",
+    }
 )
 
 
@@ -41,14 +50,6 @@ class Prefill:
     signals: PrefillSignals
     last_logits: Tensor
     seconds: float
-
-
-def model_shape(model: PreTrainedModel) -> ModelShape:
-    """Layers, query heads and KV heads of a causal LM's decoder."""
-    config = model.get_decoder().config
-    # Architectures without grouped queries have no such field: every query head has its own KV head.
-    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return ModelShape(len(model.get_decoder().layers), config.num_attention_heads, kv_heads)
 
 
 def drain(device: torch.device) -> None:
@@ -126,12 +127,12 @@ def prefill(
         seed: this fixture's integer, see `fixture_seed`.
     """
     _check(model, input_ids, chunk_tokens, room)
-    shape, tokens = model_shape(model), input_ids.shape[1]
-    accumulators = {signal: signal.accumulator(shape, tokens) for signal in signals}
-    cache = PrefillCache(shape.layers, tokens + room)
+    plan, tokens = layout(model), input_ids.shape[1]
+    accumulators = {signal: signal.accumulator(plan.shape, tokens) for signal in signals}
+    cache = PrefillCache(plan.windows, tokens, room)
     drain(input_ids.device)
     start = perf_counter()
-    feed = _Feed(list(accumulators.values()))
+    feed = _Feed(list(accumulators.values()), plan, cache)
     with overridden_attention(model, feed.observe), feed.hooked(model.get_decoder().layers):
         for first in range(0, tokens, chunk_tokens or tokens):
             chunk = input_ids[:, first : first + (chunk_tokens or tokens)]
@@ -141,10 +142,8 @@ def prefill(
     drain(input_ids.device)
     seconds = perf_counter() - start
     if not all(layer.is_initialized for layer in cache.layers):
-        raise BadInput(
-            "model: some layers share another layer's keys and values, which is not supported; choose another"
-        )
-    return Prefill(cache, PrefillSignals(captured, tokens, shape, seed, input_ids.device), logits, seconds)
+        raise BadInput("model: some of its layers put no keys and values into the cache they are given; choose another")
+    return Prefill(cache, PrefillSignals(captured, tokens, plan.shape, seed, input_ids.device), logits, seconds)
 
 
 def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, room: int) -> None:
@@ -177,8 +176,10 @@ def _forward(model: PreTrainedModel, chunk: Tensor, first: int, cache: PrefillCa
 class _Feed:
     """Hands what a model's forwards compute to the accumulators; `first` is the position of the chunk's first token."""
 
-    def __init__(self, accumulators: list[Accumulator]) -> None:
+    def __init__(self, accumulators: list[Accumulator], plan: Layout, cache: PrefillCache) -> None:
         self.accumulators = accumulators
+        self.plan = plan
+        self.cache = cache
         self.first = 0
 
     def observe(self, original: AttentionFunction) -> AttentionFunction:
@@ -200,12 +201,33 @@ class _Feed:
             first_key = self.first + query.shape[2] - key.shape[2]
             call = AttentionCall(query, key, scaling, softcap, sliding_window, self.first, first_key)
             layer = layer_index(module)
+            self._check_layer(layer, key, sliding_window)
             for accumulator in self.accumulators:
                 accumulator.on_attention(layer, call)
             known = {"scaling": scaling, "softcap": softcap, "sliding_window": sliding_window}
             return original(module, query, key, value, mask, **known, **kwargs)
 
         return attention
+
+    def _check_layer(self, layer: int, key: Tensor, sliding_window: int | None) -> None:
+        """Raises BadInput where the model does otherwise than its configuration says, on which pruning relies."""
+        place = self.plan.shape.cache(layer)
+        if sliding_window != self.plan.windows[place]:
+            raise BadInput(
+                f"model: its layer {layer} attends through a window of {sliding_window} positions, but its "
+                f"configuration says {self.plan.windows[place]}; correct sliding_window or layer_types in config.json"
+            )
+        cache = self.cache.layers[place]
+        if key.device != cache.device:
+            raise BadInput(
+                f"model.device_map: layer {layer} is on {key.device} and layer {place}, whose cache it shares, on "
+                f"{cache.device}; give model.device_map=null, or a map that keeps them together"
+            )
+        if layer != place and not cache.has_handed_out(key):
+            raise BadInput(
+                f"model: its layer {layer} does not read the keys of layer {place}, whose cache it should share "
+                "by its configuration; choose another model"
+            )
 
     @contextmanager
     def hooked(self, layers: nn.ModuleList) -> Iterator[None]:
@@ -216,7 +238,12 @@ class _Feed:
             yield
 
     def _hook(self, layer: int) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if not isinstance(output, Tensor) or output.ndim != 3:
+                raise BadInput(
+                    f"model: the output of its layer {layer} is no residual stream [1, tokens, width]; "
+                    "choose a policy that does not read it, or another model"
+                )
             for accumulator in self.accumulators:
                 accumulator.on_residual(layer, output, self.first)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vorn.kv.batching import Batch, Row, arrange
-from vorn.kv.cache import StepCache, positions_below
+from vorn.kv.cache import StepCache, live_positions
 from vorn.kv.capture import Prefill, drain, overridden_attention
 from vorn.kv.ragged import GroupAttention, RaggedGroup
 from vorn.kv.retention import Kept, keep_all
@@ -166,14 +166,14 @@ def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cel
 
 def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[Row]:
     """One row per branch; only one can continue on the prefill cache, a further full branch gets a copy."""
-    layers, tokens = prefill.signals.shape.layers, prefill.signals.prompt_tokens
+    tokens = prefill.signals.prompt_tokens
     whole = next((index for index, branch in enumerate(branches) if branch.kept is None), None)
     rows = []
     for index, branch in enumerate(branches):
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
         if kept.prompt_tokens != tokens:
             raise ValueError(f"branch {index} was pruned for a prompt of {kept.prompt_tokens} tokens, not {tokens}")
-        rows.append(Row(index, None if index == whole else positions_below(kept, layers, first_new)))
+        rows.append(Row(index, None if index == whole else live_positions(prefill.cache, kept, first_new)))
     return rows
 
 
@@ -197,7 +197,7 @@ class _Run:
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
         rows = [row for group in groups for row in group.branches]
-        attention = GroupAttention()
+        attention = GroupAttention(self.prefill.signals.shape)
         with overridden_attention(self.model, attention.replace):
             for step in range(self.room):
                 groups = [group for group in groups if not all(self.texts[row].is_done for row in group.branches)]

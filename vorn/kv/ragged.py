@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from vorn.kv.batching import Group
 from vorn.kv.cache import LayerBuffer, gather, whole_cache
 from vorn.kv.capture import AttentionFunction, Prefill, check_arguments, layer_index
+from vorn.kv.signals import ModelShape
 
 
 @dataclass(eq=False)
@@ -60,7 +61,8 @@ class RaggedGroup:
 class GroupAttention:
     """The attention of one decode step: each group's rows over the group's own cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: ModelShape) -> None:
+        self.shape = shape
         self.groups: Sequence[RaggedGroup] = ()
         self.step = 0
         self.position = 0
@@ -89,11 +91,12 @@ class GroupAttention:
             check_arguments(kwargs)
             # A window that reaches back to position 0 hides nothing.
             window = sliding_window if sliding_window is not None and sliding_window <= self.position else None
-            layer, first, outputs = layer_index(module), 0, []
+            cache, first, outputs = self.shape.cache(layer_index(module)), 0, []
             for group in self.groups:
                 rows = slice(first, first + len(group.branches))
                 first = rows.stop
-                buffer = group.layers[layer]
+                buffer = group.layers[cache]
+                # A layer without a cache of its own writes what the one it reads has just written.
                 used = buffer.append(key[rows], value[rows], self.step)
                 bias = group.bias(buffer, window, self.position, query.dtype)
                 begin = used - window if buffer.positions is None and window is not None else 0

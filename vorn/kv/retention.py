@@ -17,8 +17,9 @@ class Kept:
     """The prompt positions that survive, possibly others in each layer and KV head.
 
     Attributes:
-        positions: one tensor per layer, or a single one for all layers; each [1 or Hkv, n] int64, row by row ascending
-            and then padded with -1, since layers and heads may keep different counts. One row stands for all heads.
+        positions: one tensor per layer that has a cache of its own, or a single one for all; each [1 or Hkv, n] int64,
+            row by row ascending and then padded with -1, since layers and heads may keep different counts. One row
+            stands for all heads.
         prompt_tokens: T; positions lie in [0, T).
     """
 

@@ -17,11 +17,48 @@ BLOCK_ROWS = 64
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a decoder that scorers and signals need."""
+    """Sizes of a decoder that scorers and signals need.
+
+    Attributes:
+        layers: L.
+        query_heads: H.
+        kv_heads: Hkv, the most of any layer; query head h reads KV head h // (H // Hkv).
+        cache_of: index of the cache that each layer reads; None: every layer has its own.
+        heads_of: KV heads of each cache; None: `kv_heads`.
+    """
 
     layers: int
     query_heads: int
-    kv_heads: int  # query head h reads KV head h // (query_heads // kv_heads)
+    kv_heads: int
+    cache_of: tuple[int, ...] | None = None
+    heads_of: tuple[int, ...] | None = None
+
+    def cache(self, layer: int) -> int:
+        """Index of the cache that a layer reads."""
+        return layer if self.cache_of is None else self.cache_of[layer]
+
+    def per_cache(self, scores: Tensor) -> Tensor:
+        """Scores of cached entries, [1 or caches, 1 or Hkv, T], from those of layers, [1 or L, 1 or Hkv, T].
+
+        An entry that several layers read gets the mean of their scores, as one that several query heads read does.
+        Where a cache has fewer heads than `kv_heads`, the rows that stand for one head get their mean likewise.
+        """
+        if scores.shape[0] > 1 and self.cache_of is not None:
+            readers = [
+                [layer for layer, index in enumerate(self.cache_of) if index == cache]
+                for cache in range(max(self.cache_of) + 1)
+            ]
+            scores = torch.stack([scores[layers].mean(dim=0) for layers in readers])
+        if scores.shape[1] > 1 and self.heads_of is not None:
+            scores = scores.expand(len(self.heads_of), -1, -1)
+            rows = zip(scores, self.heads_of, strict=True)
+            scores = torch.stack(
+                [
+                    layer.unflatten(0, (heads, -1)).mean(dim=1).repeat_interleave(self.kv_heads // heads, dim=0)
+                    for layer, heads in rows
+                ]
+            )
+        return scores
 
 
 @dataclass(frozen=True)
@@ -231,9 +268,9 @@ class PrefillSignals(Mapping[Signal, Tensor]):
         return len(self.captured)
 
     def scores(self, scorer: Scorer) -> Tensor:
-        """The scorer's scores, computed once per fixture and shared by all its units and budgets."""
+        """The scorer's scores per cache, computed once per fixture and shared by all its units and budgets."""
         if scorer not in self._scores:
-            self._scores[scorer] = scorer(self)
+            self._scores[scorer] = self.shape.per_cache(scorer(self))
         return self._scores[scorer]
 
 

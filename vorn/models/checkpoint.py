@@ -19,7 +19,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.quantizers.auto import AutoQuantizationConfig
+from transformers.utils import is_accelerate_available
 
+from vorn.models import hub
 from vorn.records import BadInput
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ class Checkpoint:
     Attributes:
         source: directory, or id on the Hugging Face Hub.
         options: what every `from_pretrained` of it gets.
+        unreachable: why the Hub did not answer, so that the local cache is read; None if it did, or for a directory.
         tokenizer: a fast one, which tells offsets.
         config: of the decoder's text part.
         dtype: the weights' dtype, resolved.
@@ -44,6 +48,7 @@ class Checkpoint:
 
     source: str
     options: Mapping[str, Any]
+    unreachable: str | None
     tokenizer: PreTrainedTokenizerBase
     config: PretrainedConfig
     dtype: torch.dtype
@@ -59,15 +64,45 @@ class Checkpoint:
         """For example "float32"."""
         return str(self.dtype).removeprefix("torch.")
 
-    def load(self, *, attn_implementation: str, device: torch.device) -> PreTrainedModel:
-        """The model in eval mode on `device`. Raises BadInput if files are missing or damaged, or lack weights."""
+    def load(
+        self,
+        *,
+        attn_implementation: str,
+        device: torch.device,
+        device_map: str | Mapping[str, Any] | None,
+        quantization: Mapping[str, Any] | None,
+    ) -> PreTrainedModel:
+        """The model in eval mode.
+
+        Args:
+            attn_implementation: transformers' name of it.
+            device: where all of it goes without a `device_map`.
+            device_map: transformers' `auto` or a map from modules to devices, for a model that one device cannot hold.
+            quantization: transformers' own options, `quant_method` among them.
+        Raises: BadInput if files are missing or damaged, or lack weights, or parts of it would not be on a device.
+        """
+        extra: dict[str, Any] = {}
+        if device_map is not None or quantization is not None:
+            if not is_accelerate_available():
+                raise BadInput(
+                    "model.device_map and model.quantization need the package accelerate, which is not installed: "
+                    "pip install accelerate, or give null for both"
+                )
+            extra["device_map"] = {"": device} if device_map is None else device_map
+        if quantization is not None:
+            extra["quantization_config"] = _attempt(
+                self.source, self.unreachable, lambda: AutoQuantizationConfig.from_dict(dict(quantization))
+            )
         model, info = _attempt(
             self.source,
+            self.unreachable,
             lambda: AutoModelForCausalLM.from_pretrained(
                 self.source,
                 dtype=self.dtype,
                 attn_implementation=attn_implementation,
+                use_safetensors=True,  # the other format is Python's pickle, which runs what it holds
                 output_loading_info=True,
+                **extra,
                 **self.options,
             ),
         )
@@ -77,7 +112,20 @@ class Checkpoint:
                 f"model.id={self.source!r} lacks {len(missing)} weights, such as {missing[0]}, which would be random; "
                 "give a complete checkpoint of a causal language model"
             )
-        return model.to(device).eval()
+        _check_placement(model)
+        return (model if extra else model.to(device)).eval()
+
+
+def _check_placement(model: PreTrainedModel) -> None:
+    """Raises BadInput if parts of a model that is spread over devices wait on the CPU or the disk."""
+    places: Mapping[str, object] = getattr(model, "hf_device_map", None) or {}
+    slow = sorted(name for name, place in places.items() if str(place) in ("cpu", "disk"))
+    if slow and len(slow) < len(places):
+        raise BadInput(
+            f"model.device_map: no room on the devices for {len(slow)} of {len(places)} parts, such as {slow[0]}; they "
+            "would wait on the CPU or the disk; times and memory would mean nothing; use more or larger devices, "
+            "model.quantization or a smaller model"
+        )
 
 
 def find_checkpoint(model_cfg: Mapping[str, Any], device: torch.device) -> Checkpoint:
@@ -89,24 +137,24 @@ def find_checkpoint(model_cfg: Mapping[str, Any], device: torch.device) -> Check
     Raises: BadInput if there is no such checkpoint, or its tokenizer cannot tell offsets.
     """
     source = _source(str(model_cfg["id"]))
-    options = {"revision": model_cfg["revision"], "trust_remote_code": bool(model_cfg["trust_remote_code"])}
-    config = _attempt(source, lambda: AutoConfig.from_pretrained(source, **options))
-    tokenizer = _attempt(source, lambda: AutoTokenizer.from_pretrained(source, **options))
+    options: dict[str, Any] = {"trust_remote_code": bool(model_cfg["trust_remote_code"])}
+    unreachable = None
+    if not (is_local := Path(source).is_dir()):
+        place = hub.find(source, model_cfg["revision"])
+        unreachable = place.unreachable
+        options |= {"revision": place.commit or model_cfg["revision"], "local_files_only": unreachable is not None}
+    config = _attempt(source, unreachable, lambda: AutoConfig.from_pretrained(source, **options))
+    tokenizer = _attempt(source, unreachable, lambda: AutoTokenizer.from_pretrained(source, **options))
     if not tokenizer.is_fast:
         raise BadInput(
             f"model.id={source!r}: its tokenizer {type(tokenizer).__name__} tells no offsets, so that words, sentences "
             "and evidence cannot be located; a fast tokenizer is needed: add its tokenizer.json to the checkpoint"
         )
-    return Checkpoint(
-        source, options, tokenizer, config, _dtype(str(model_cfg["dtype"]), device), _digest(source, config)
-    )
-
-
-def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every end-of-sequence id that the generation configuration or the tokenizer names."""
-    named = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ids = [*named] if isinstance(named, list) else [named]
-    return frozenset(int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None)
+    dtype = _dtype(str(model_cfg["dtype"]), device)
+    content = _digest(Path(source)) if is_local else options["revision"]
+    if content is None:
+        raise BadInput(f"model.id={source!r}: the Hub names no commit for it, so that runs could not be told apart")
+    return Checkpoint(source, options, unreachable, tokenizer, config, dtype, content)
 
 
 def _source(name: str) -> str:
@@ -124,17 +172,12 @@ def _source(name: str) -> str:
     return str(path) if looks_local else name
 
 
-def _attempt(source: str, read: Callable[[], T]) -> T:
+def _attempt(source: str, unreachable: str | None, read: Callable[[], T]) -> T:
     """`read()`, with one message instead of a traceback when the checkpoint cannot be had."""
     try:
         return read()
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(
-            f"model.id={source!r} cannot be loaded ({type(error).__name__}: {reason}); check the id and revision, "
-            "whether its files are complete, access to gated models (huggingface-cli login) and the network, or give "
-            "a local folder"
-        ) from error
+        raise hub.refusal(source, error, unreachable) from error
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
@@ -145,14 +188,8 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def _digest(source: str, config: PretrainedConfig) -> str:
-    """Identity of a checkpoint's content: evenly spaced blocks of its files, or the Hub's commit."""
-    folder = Path(source)
-    if not folder.is_dir():
-        commit = getattr(config, "_commit_hash", None)
-        if not commit:
-            raise BadInput(f"model.id={source!r}: the Hub names no commit for it, so that runs could not be told apart")
-        return str(commit)
+def _digest(folder: Path) -> str:
+    """Identity of a checkpoint's content: evenly spaced blocks of its files."""
     found = hashlib.sha256()
     for path in sorted(_weights_and_tokenizer(folder)):
         size = path.stat().st_size

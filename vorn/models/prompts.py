@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,21 +31,33 @@ class Prompt:
 class Renderer:
     """Renders fixtures for one tokenizer, through its chat template unless that is turned off or missing."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str | bool) -> None:
-        """`chat_template`: "auto" uses the tokenizer's own if it has one; False uses the prompt as it is."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        chat_template: str | bool,
+        template_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes the settings of a model.
+
+        Args:
+            tokenizer: a fast one, which tells offsets.
+            chat_template: "auto" uses the tokenizer's own if it has one; False uses the prompt as it is.
+            template_arguments: what the chat template is given besides the messages; None leaves it to the template.
+        """
         if chat_template not in ("auto", False):
             raise BadInput(f"model.chat_template={chat_template!r}: legal values are auto and false; choose one")
         self._tokenizer = tokenizer
         self._is_chat = chat_template == "auto" and bool(tokenizer.chat_template)
+        given = (template_arguments or {}).items()
+        self._arguments = {name: value for name, value in given if value is not None}
 
     def text(self, prompt: str, answer_prefix: str) -> str:
         """What the model reads: user's turn and the beginning of the answer."""
         if not self._is_chat:
             return prompt + answer_prefix
         turn = [{"role": "user", "content": prompt}]
-        # Llama 3's templates write today's date unless they are given one; a prompt must not change overnight.
         rendered: Any = self._tokenizer.apply_chat_template(
-            turn, tokenize=False, add_generation_prompt=True, date_string="26 Jul 2024"
+            turn, tokenize=False, add_generation_prompt=True, **self._arguments
         )
         return str(rendered) + answer_prefix.lstrip()
 
@@ -54,22 +66,54 @@ class Renderer:
         return len(self._encode(self.text(prompt, answer_prefix)).input_ids)
 
     def prompt(self, fixture: Fixture) -> Prompt:
-        """Render and tokenize a fixture, and locate its evidence."""
-        text = self.text(fixture.prompt, fixture.answer_prefix)
+        """Render and tokenize a fixture, and locate its evidence.
+
+        Raises: BadInput if the model would not read just this text, or the evidence cannot be located in it.
+        """
+        name, text = f"fixture {fixture.fixture_id!r}", self.text(fixture.prompt, fixture.answer_prefix)
         shift = text.find(fixture.prompt)
         if shift < 0:
             raise BadInput(
-                f"fixture {fixture.fixture_id!r}: the chat template changes the prompt's text, so that its evidence "
+                f"{name}: the chat template changes the prompt's text, so that its evidence "
                 "cannot be located; set model.chat_template=false, or strip white space at the prompt's ends"
             )
         encoded = self._encode(text)
-        offsets = tuple((int(start), int(end)) for start, end in encoded.offset_mapping)
+        ids, offsets = tuple(encoded.input_ids), tuple((int(a), int(b)) for a, b in encoded.offset_mapping)
+        self._check(name, text, ids, offsets)
         spans = [(start + shift, end + shift) for start, end in fixture.evidence]
-        return Prompt(text, tuple(encoded.input_ids), offsets, _overlapping(offsets, spans))
+        for span in spans:
+            if not _overlapping(offsets, [span]):
+                raise BadInput(f"{name}: no token holds its evidence at characters {span}; give a span in its text")
+        return Prompt(text, ids, offsets, _overlapping(offsets, spans))
 
     def _encode(self, text: str) -> Any:
         # A chat template writes the special tokens itself; a second beginning-of-sequence token would be read as text.
         return self._tokenizer(text, add_special_tokens=not self._is_chat, return_offsets_mapping=True, verbose=False)
+
+    def _check(self, name: str, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> None:
+        """Raises BadInput unless the tokens are the text, behind at most one beginning-of-sequence token."""
+        tokenizer = self._tokenizer
+        if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
+            writer = "template" if self._is_chat else "prompt"
+            raise BadInput(
+                f"{name}: begins with two tokens {tokenizer.bos_token!r}: the {writer} writes one as well as the "
+                "tokenizer; leave it out of the prompt, or set add_bos_token=false in its tokenizer_config.json"
+            )
+        if offsets and offsets[-1][0] == offsets[-1][1] and ids[-1] == tokenizer.eos_token_id:
+            raise BadInput(
+                f"{name}: the tokenizer ends the prompt with {tokenizer.eos_token!r}, after which a model begins "
+                "another text; set add_eos_token=false in the checkpoint's tokenizer_config.json"
+            )
+        read = bytearray(len(text))
+        for start, end in offsets:
+            read[start:end] = b"\x01" * (end - start)
+        lost = next((place for place, char in enumerate(text) if not read[place] and not char.isspace()), None)
+        if len(offsets) != len(ids) or len(read) != len(text) or lost is not None:
+            raise BadInput(
+                f"{name}: its {len(ids)} tokens with {len(offsets)} offsets do not spell its {len(text)} characters; "
+                f"the first that no token holds is {'none' if lost is None else repr(text[lost : lost + 20])}; "
+                "the tokenizer cuts or changes the text: a tokenizer with true offsets is needed"
+            )
 
 
 def _overlapping(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> tuple[int, ...]:
