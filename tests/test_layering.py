@@ -32,17 +32,25 @@ EDGES: dict[str, set[str]] = {
     "vorn.settings": {"vorn.records", "vorn.choices", "vorn.grading"},
     "vorn.cells": {"vorn.records", "vorn.kv.units", "vorn.settings"},
     "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells"},
-    "vorn.panel": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},
+    "vorn.policies": {"vorn.records", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},
+    "vorn.panel": {
+        "vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes", "vorn.policies",
+    },
     "vorn.cli": {"vorn.records", "vorn.fuse"},
     "vorn.kv": set(),
     "vorn.kv.units": {"vorn.records"},
-    "vorn.kv.signals": {"vorn.records"},
-    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals"},
-    "vorn.kv.retention": {"vorn.records", "vorn.kv.units"},
-    "vorn.kv.policy": {"vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.retention"},
+    "vorn.kv.rotary": {"vorn.records"},
+    "vorn.kv.signals": {"vorn.records", "vorn.kv.rotary"},
+    "vorn.kv.entries": {"vorn.records", "vorn.kv.signals"},
+    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary"},
+    "vorn.kv.allocation": {"vorn.records"},
+    "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
+    "vorn.kv.policy": {
+        "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.retention",
+    },
     "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
-    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache"},
+    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.rotary"},
     "vorn.kv.ragged": {"vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention"},
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.ragged", "vorn.kv.retention",
@@ -73,13 +81,14 @@ FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
     **{f"vorn.{name}": HEAVY | CONFIGURATION for name in ("records", "jsonl", "grading", "ledger", "stats", "report")},
     **{
-        f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
+        f"vorn.{name}": HEAVY
+        for name in ("choices", "fuse", "settings", "cells", "axes", "policies", "panel", "cli", "evaluation")
     },
     "launch": HEAVY,
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
         f"vorn.kv.{name}": {"transformers", "lightning", "wandb", "torchmetrics", *CONFIGURATION}
-        for name in ("signals", "scorers", "retention", "policy", "batching")
+        for name in ("signals", "entries", "rotary", "scorers", "allocation", "retention", "policy", "batching")
     },
     "vorn.models": {"lightning", "wandb", "torchmetrics"},
     "vorn.bench": {"lightning", "wandb", *CONFIGURATION},

@@ -15,6 +15,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.cache import PrefillCache
+from vorn.kv.rotary import LayerRotation
 from vorn.kv.signals import Accumulator, AttentionCall, ModelShape, PrefillSignals, Signal
 from vorn.records import BadInput
 
@@ -114,6 +115,7 @@ def prefill(
     chunk_tokens: int | None,
     room: int,
     seed: int,
+    evidence: tuple[int, ...] = (),
 ) -> Prefill:
     """Reads a prompt once and captures the declared signals.
 
@@ -124,6 +126,7 @@ def prefill(
         chunk_tokens: read the prompt in chunks of so many tokens; None for one forward.
         room: positions after the prompt for which the cache has room; tokens that `full` will generate.
         seed: this fixture's integer, see `fixture_seed`.
+        evidence: positions of the tokens that a reader needs for the answer.
     """
     _check(model, input_ids, chunk_tokens, room)
     shape, tokens = model_shape(model), input_ids.shape[1]
@@ -131,7 +134,7 @@ def prefill(
     cache = PrefillCache(shape.layers, tokens + room)
     drain(input_ids.device)
     start = perf_counter()
-    feed = _Feed(list(accumulators.values()))
+    feed = _Feed(list(accumulators.values()), model.get_decoder())
     with overridden_attention(model, feed.observe), feed.hooked(model.get_decoder().layers):
         for first in range(0, tokens, chunk_tokens or tokens):
             chunk = input_ids[:, first : first + (chunk_tokens or tokens)]
@@ -144,7 +147,7 @@ def prefill(
         raise BadInput(
             "model: some layers share another layer's keys and values, which is not supported; choose another"
         )
-    return Prefill(cache, PrefillSignals(captured, tokens, shape, seed, input_ids.device), logits, seconds)
+    return Prefill(cache, PrefillSignals(captured, tokens, shape, seed, input_ids.device, evidence), logits, seconds)
 
 
 def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, room: int) -> None:
@@ -177,7 +180,8 @@ def _forward(model: PreTrainedModel, chunk: Tensor, first: int, cache: PrefillCa
 class _Feed:
     """Hands what a model's forwards compute to the accumulators; `first` is the position of the chunk's first token."""
 
-    def __init__(self, accumulators: list[Accumulator]) -> None:
+    def __init__(self, accumulators: list[Accumulator], decoder: nn.Module) -> None:
+        self.decoder = decoder
         self.accumulators = accumulators
         self.first = 0
 
@@ -198,8 +202,9 @@ class _Feed:
         ) -> tuple[Tensor, Tensor | None]:
             check_arguments(kwargs)
             first_key = self.first + query.shape[2] - key.shape[2]
-            call = AttentionCall(query, key, scaling, softcap, sliding_window, self.first, first_key)
             layer = layer_index(module)
+            rotation = LayerRotation(self.decoder, layer, query.shape[-1])
+            call = AttentionCall(query, key, value, scaling, softcap, sliding_window, self.first, first_key, rotation)
             for accumulator in self.accumulators:
                 accumulator.on_attention(layer, call)
             known = {"scaling": scaling, "softcap": softcap, "sliding_window": sliding_window}
