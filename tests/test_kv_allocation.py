@@ -62,11 +62,11 @@ def test_a_pyramid_by_hand() -> None:
 
 @quick
 @given(
-    heads=st.integers(1, 4), places=st.integers(1, 9), share=st.floats(0, 1), floor=st.sampled_from([0, 0.2, 0.5, 1.0]),
+    heads=st.integers(1, 4), places=st.integers(1, 9), floor=st.sampled_from([0, 0.2, 0.5, 1.0]),
     data=st.data(),
 )  # fmt: skip
-def test_adaptive_heads_count_the_best_pairs_and_mix_them_with_the_floor(heads, places, share, floor, data) -> None:
-    free = math.floor(share * places)
+def test_adaptive_heads_count_the_best_pairs_and_mix_them_with_the_floor(heads, places, floor, data) -> None:
+    free = data.draw(st.integers(0, places))
     size = heads * places
     values = data.draw(st.lists(st.integers(-2, 2), min_size=size, max_size=size))
     scores = torch.tensor(values, dtype=torch.float32).view(1, heads, places)
@@ -81,6 +81,13 @@ def test_adaptive_heads_count_the_best_pairs_and_mix_them_with_the_floor(heads, 
     assert all(0 <= count <= places for count in got)
     if floor == 0:
         assert got == [best[h] for h in range(heads)]
+
+
+@pytest.mark.parametrize(("floor", "want"), [(0, [8, 0]), (0.2, [7, 1]), (0.5, [6, 2]), (1.0, [4, 4])])
+def test_adaptive_heads_by_hand(floor: float, want: list[int]) -> None:
+    """All 8 best pairs are the first head's: it gets 8 (1 - floor) + 4 floor; at 0.2 that is 7.2 and 0.8."""
+    scores = torch.tensor([[[9.0] * 8 + [1.0], [2.0] * 9]])
+    assert Adaptive(floor=floor)(scores, 4, 1) == [want]
 
 
 @pytest.mark.parametrize("allocation", [Pyramid(beta=4), Adaptive(floor=0.25)])
