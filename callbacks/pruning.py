@@ -28,6 +28,7 @@ class KVPruning(Callback):
                 instantiate(cell.unit_config),
                 cell.unit_rule,
                 instantiate(cell.allocation_config) if cell.allocation_config else None,
+                cell.is_compact,
             )
             for cell_id, cell in evaluation.cells.items()
             if not cell.is_reference

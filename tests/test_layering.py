@@ -51,9 +51,11 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.rotary"},
+    "vorn.kv.compact": {"vorn.records", "vorn.kv.cache", "vorn.kv.retention", "vorn.kv.rotary"},
     "vorn.kv.ragged": {"vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention"},
     "vorn.kv.decode": {
-        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.ragged", "vorn.kv.retention",
+        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.ragged",
+        "vorn.kv.retention", "vorn.kv.rotary",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},

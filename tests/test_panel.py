@@ -162,6 +162,20 @@ def test_an_even_allocation_is_none_and_any_other_makes_another_cell() -> None:
     assert len({cell.cell_id("e") for cell in (even, pyramid, steep, own)}) == 4
 
 
+def test_positions_inside_the_cache_make_another_cell() -> None:
+    plain, compact = (only("+policy.mine={_target_: a.B}", "~policy.tova"),
+                      only("+policy.mine={_target_: a.B, positions: compact}", "~policy.tova"))  # fmt: skip
+    assert (plain.is_compact, compact.is_compact) == (False, True)
+    assert plain.policy_config == compact.policy_config == {"_target_": "a.B"}
+    assert plain.cell_id("e") != compact.cell_id("e")
+    assert only("policy=[streaming_llm]").is_compact
+    assert labels("policy=[streaming_llm,h2o]", "allocation=[pyramid]", "unit=[token]", "budget=64") == [
+        "full", "streaming_llm/token/64", "h2o(allocation=pyramid)/token/64",
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match=r"policy.mine.positions: 'new'.*Available: compact, null"):
+        only("+policy.mine={_target_: a.B, positions: new}", "~policy.tova")
+
+
 def test_heads_cannot_share_a_budget_of_units_that_all_heads_keep() -> None:
     assert labels("policy=[tova]", "allocation=[adaptive]", "unit=[token,word]", "budget=64") == [
         "full", "tova(allocation=adaptive)/token/64", "tova/word/64",
@@ -178,11 +192,14 @@ def test_heads_cannot_share_a_budget_of_units_that_all_heads_keep() -> None:
 def test_what_belongs_to_a_policys_name_is_no_parameter() -> None:
     for override, message in (
         ("policy.pyramidkv.allocation=adaptive", "belongs to what 'pyramidkv' means, so 'pyramid' is legal"),
+        ("policy.streaming_llm.positions=null", "belongs to what 'streaming_llm' means, so 'compact' is legal"),
         ("policy.evidence_drop.fixed.budget=50%", "belongs to what 'evidence_drop' means"),
         ("+allocation.pyramid.bta=1", "Unknown parameter of allocation 'pyramid': 'bta'. Did you mean 'beta'"),
     ):
         with pytest.raises(BadInput, match=message):
-            plan_panel(composed("policy=[pyramidkv,evidence_drop]", "allocation=[uniform,pyramid]", override))
+            plan_panel(
+                composed("policy=[pyramidkv,streaming_llm,evidence_drop]", "allocation=[uniform,pyramid]", override)
+            )
     with pytest.raises(BadInput, match=r"policy.mine.allocation='heap' has no file in conf/allocation"):
         plan_panel(composed("+policy.mine={_target_:a.B,allocation:heap}"))
     with pytest.raises(BadInput, match=r"policy.mine.fixed=\{'unit': 'token'\} is not legal; give unit, guards, bud"):

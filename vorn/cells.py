@@ -32,6 +32,7 @@ class CellSpec:
     params: str  # the parameters that differ from the policy file's, and the panel's allocation: "layer=3"
     allocation: str  # how the budget is spread over layers and heads: "pyramid"; "" if evenly
     allocation_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} if evenly
+    is_compact: bool  # kept entries get new positions inside the cache
     unit: str  # with its settings that differ from conf's: "sentence(pool=mean)"; "" for the reference
     unit_config: Mapping[str, Any]  # `_target_`; {} for the reference
     unit_rule: UnitRule  # means nothing for single tokens and for the reference

@@ -171,6 +171,7 @@ def _cell(
         params=params,
         allocation=allocation.text,
         allocation_config=allocation.config,
+        is_compact=policy.is_compact,
         unit=unit.text,
         unit_config=unit.config,
         unit_rule=unit.rule,
@@ -183,6 +184,7 @@ def _cell(
         identity={
             "policy": [policy.name, policy.config],
             **({"allocation": allocation.config} if allocation.config else {}),
+            **({"positions": "compact"} if policy.is_compact else {}),
             "unit": unit.identity,
             "guards": [rule.name, sinks, recent],
             "contract": [contract.name, contract.first_token],
@@ -196,7 +198,8 @@ def _cell(
 
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:
     return CellSpec(
-        label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={}, unit="",
-        unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="", first_token=first_token, budget="",
+        label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={},
+        is_compact=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="",
+        first_token=first_token, budget="",
         identity={"policy": REFERENCE, "first_token": first_token},
     )  # fmt: skip

@@ -12,11 +12,11 @@ from vorn import choices
 from vorn.axes import entries, file_defaults
 from vorn.cells import Guards
 from vorn.records import BadInput
-from vorn.settings import expand, guard, percentage, text
+from vorn.settings import choice, expand, guard, percentage, text
 
 EVERY_LAYER = "all"  # of a parameter called `layer`: one cell for each
 _FIXED = ("unit", "guards", "budget")
-_NATURE = ("allocation", "fixed")  # keys of a policy's file that belong to what its name means
+_NATURE = ("allocation", "positions", "fixed")  # keys of a policy's file that belong to what its name means
 _NO_PARAMETERS = ("published_guards", *_NATURE)
 
 
@@ -37,6 +37,7 @@ class Policy(NamedTuple):
     Attributes:
         published: guards of its publication, `sinks` and `recent`.
         allocation: its own, which is part of what its name means; None: the panel's.
+        is_compact: kept entries get new positions, 0 upwards, inside the cache.
         fixed: the one unit, guards and budget with which it makes sense; {} for those of the panel.
     """
 
@@ -45,6 +46,7 @@ class Policy(NamedTuple):
     params: str
     published: Mapping[str, Any] | None
     allocation: Allocation | None
+    is_compact: bool
     fixed: Mapping[str, Any]
 
 
@@ -70,9 +72,13 @@ def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
             )
         nature = {key: _unchanged(name, key, entry.pop(key, None), defaults) for key in _NATURE}
         allocation = _by_name(cfg, name, nature["allocation"]) if nature["allocation"] else None
+        choice(f"policy.{name}.positions", nature["positions"], (None, "compact"))
+        is_compact = nature["positions"] is not None
+        # New positions need one set for all layers and heads, which an allocation would take apart.
+        allocation = EVEN if is_compact and allocation is None else allocation
         for config in _combinations(name, entry, own if defaults is not None else None, layers):
             params = ",".join(f"{k}={text(v)}" for k, v in config.items() if k not in own or v != own[k])
-            found.append(Policy(name, config, params, published, allocation, nature["fixed"] or {}))
+            found.append(Policy(name, config, params, published, allocation, is_compact, nature["fixed"] or {}))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vorn.kv.allocation import Allocation
 from vorn.kv.retention import Kept, retain, units_peak
@@ -19,6 +19,7 @@ class CellPolicy:
     unit: Unit
     rule: UnitRule
     allocation: Allocation | None = None  # None: the same number of entries in every layer and head
+    is_compact: bool = False  # kept entries get new positions inside the cache
 
     def needs(self, shape: ModelShape) -> frozenset[Signal]:
         """Signals that the prefill must capture. Raises BadInput if a parameter does not fit the model."""
@@ -38,7 +39,7 @@ class CellPolicy:
         """
         scores = signals.scores(self.scorer)
         by_unit = self.unit.shared and (not self.unit.only_if_peaked or units_peak(scores, unit_ids, self.rule))
-        return retain(
+        kept = retain(
             scores,
             budget_tokens,
             unit_ids=unit_ids if by_unit else None,
@@ -48,3 +49,4 @@ class CellPolicy:
             allocation=self.allocation,
             layers=signals.shape.layers,
         )
+        return replace(kept, is_compact=True) if self.is_compact else kept

@@ -23,10 +23,12 @@ class Kept:
         positions: one tensor per layer, or a single one for all layers; each [1 or Hkv, n] int64, row by row ascending
             and then padded with -1, since layers and heads may keep different counts. One row stands for all heads.
         prompt_tokens: T; positions lie in [0, T).
+        is_compact: whether the kept entries get new positions, 0 upwards, inside the cache; else they keep theirs.
     """
 
     positions: tuple[Tensor, ...]
     prompt_tokens: int
+    is_compact: bool = False
 
     def layer(self, index: int) -> Tensor:
         """Positions of one layer, [1 or Hkv, n]."""

@@ -70,5 +70,6 @@ class LayerRotation:
     def _unknown(self, reason: str) -> BadInput:
         return BadInput(
             f"model: the rotary position embedding of layer {self.layer} of {type(self.decoder).__name__} cannot be "
-            f"undone ({reason}); leave out the policies that need it (expected_attention), or choose another model"
+            f"undone ({reason}); leave out the policies that need it (expected_attention, streaming_llm), or choose "
+            "another model"
         )
