@@ -23,7 +23,13 @@ class KVPruning(Callback):
     def __init__(self, evaluation: Evaluation) -> None:
         """`evaluation`: whose cells are pruned; each policy is built from its configuration here."""
         self._policies = {
-            cell_id: CellPolicy(instantiate(cell.policy_config), instantiate(cell.unit_config), cell.unit_rule)
+            cell_id: CellPolicy(
+                instantiate(cell.policy_config),
+                instantiate(cell.unit_config),
+                cell.unit_rule,
+                instantiate(cell.allocation_config) if cell.allocation_config else None,
+                cell.is_compact,
+            )
             for cell_id, cell in evaluation.cells.items()
             if not cell.is_reference
         }

@@ -65,7 +65,7 @@ def drive(cwd: Path, env: dict[str, str], codes: str, *arguments: str) -> subpro
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["policy=[vrn]"], "error: Unknown policy 'vrn'. Did you mean 'vorn'? Available: all, full"),
+        (["policy=[vrn]"], "error: Unknown policy 'vrn'. Did you mean 'vorn'? Available: ada_snapkv, all, "),
         (["budget=[64,-1]"], "error: budget=-1 is not legal; give tokens >= 1 (64) or a percentage"),
         (["budget=10%", "unit.pool=median"], "error: Unknown value of unit.pool: 'median'. Did you mean 'mean'?"),
         (["-m", "budget=64,8"], "error: budget of 8 tokens cannot hold 4 sink + 16 recent tokens; raise budget"),
@@ -95,7 +95,7 @@ def test_full_error_shows_the_traceback(tmp_path: Path, no_torch: dict[str, str]
 def test_help_and_config_answer_without_torch_from_any_folder(tmp_path: Path, no_torch: dict[str, str]) -> None:
     shown = launch(tmp_path, no_torch, "--help")
     assert shown.returncode == 0, shown.stderr
-    for text in ("policy: all, full, h2o, random", "budget=64,25%", "130/143", "most serious"):
+    for text in ("policy: ada_snapkv, all, attention_mass", "budget=64,25%", "130/143", "most serious"):
         assert text in shown.stdout
     entry = Path(sys.executable).with_name("vorn-launch")
     config = run([str(entry), "--cfg", "job", "policy=[tova]", "budget=25%"], tmp_path, no_torch)

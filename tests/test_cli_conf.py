@@ -15,7 +15,7 @@ from vorn.choices import default_options
 from vorn.panel import plan_panel
 
 FILES = sorted(CONF.glob("*/**/*.yaml"))
-AXES = ("policy", "unit", "guards", "contract")
+AXES = ("policy", "allocation", "unit", "guards", "contract")
 OURS = ("vorn", "callbacks", "tasks")
 
 
@@ -41,7 +41,9 @@ def test_every_option_composes_and_plans(path: Path) -> None:
     given = [f"{group}=[{option}]" if group in AXES else f"{group}={option}"]
     plan = plan_panel(composed(*given, "model.id=somewhere"))
     assert plan.reference.label == "full"
-    if group in AXES and option not in ("full", "all"):
+    if group in AXES and option not in ("full", "all", "uniform"):
+        # Units, which all heads keep, make a cell without an allocation over heads.
+        plan = plan if group != "allocation" else plan_panel(composed(*given, "unit=[token]"))
         assert {getattr(cell, group).partition("(")[0] for cell in plan.pruned} == {option}
 
 
@@ -64,7 +66,7 @@ def test_an_experiment_overrides_the_defaults_and_the_command_line_overrides_it(
 def test_all_selects_every_policy_that_evicts() -> None:
     names = {path.stem for path in (CONF / "policy").glob("*.yaml")} - {"all", "full"}
     assert set(composed("policy=all").policy) == names
-    assert set(default_options("policy")) == names
+    assert set(default_options("policy")) < names
 
 
 def test_no_logger_means_null() -> None:
@@ -83,9 +85,11 @@ def test_every_target_of_this_project_exists(path: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("policy", sorted({"all"} | set(default_options("policy"))))
+@pytest.mark.parametrize("policy", ["all"])
 def test_every_policy_and_unit_instantiates_from_its_cell(policy: str) -> None:
-    plan = plan_panel(composed(f"policy=[{policy}]", "unit=[token,word,sentence]", "guards=[matched,none,published]"))
+    plan = plan_panel(
+        composed(f"policy=[{policy}]", "unit=[token,word,sentence,adaptive]", "guards=[matched,none,published]")
+    )
     for cell in plan.pruned:
         scorer = instantiate(cell.policy_config)
         assert {name: getattr(scorer, name) for name in cell.policy_config if name != "_target_"} == {

@@ -6,12 +6,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from composing import CONF
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vorn.fuse import fuse_argv
 from vorn.records import BadInput
 
-POLICIES = "all, full, h2o, random, sink_recent, tova, vorn"
+POLICIES = ", ".join(sorted(path.stem for path in (CONF / "policy").glob("*.yaml")))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_fused_lists_hold_what_hydra_would_have_swept() -> None:
         ("+foo=1", "Unknown key 'foo'"),
         ("++limits=1", "Did you mean 'limit'"),
         ("policy=glob(*)", "policy=all selects every policy"),
-        ("unit=glob(*)", "name the options: sentence, token, word"),
+        ("unit=glob(*)", "name the options: adaptive, sentence, token, word"),
         ("policy.vorn.layr=3", "Unknown parameter of policy 'vorn': 'layr'. Did you mean 'layer'?"),
         ("+policy.vorn.layr=3", "Did you mean 'layer'"),
         ("policy.tov.x=1", "Did you mean 'tova'"),

@@ -168,7 +168,7 @@ def test_bad_arguments_are_refused() -> None:
 
 
 def test_an_undeclared_signal_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"signal LastAttention\(\) was not captured.*Residual\(layer=1\)"):
+    with pytest.raises(BadInput, match=r"signal LastAttention\(queries=1\) was not captured.*Residual\(layer=1\)"):
         read("llama", wanted=frozenset({Residual(1)})).signals[LastAttention()]
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from vorn.kv.policy import CellPolicy
+from vorn.kv.scorers.evidence import EvidenceDrop, EvidenceKeep
 from vorn.kv.scorers.h2o import H2O
 from vorn.kv.scorers.random import Random
 from vorn.kv.scorers.sink_recent import SinkRecent
@@ -24,7 +25,7 @@ from vorn.kv.signals import (
     Signal,
     fixture_seed,
 )
-from vorn.kv.units import Sentences, Tokens, UnitRule
+from vorn.kv.units import Adaptive, Sentences, Tokens, UnitRule
 from vorn.records import BadInput
 
 SHAPE = ModelShape(layers=6, query_heads=4, kv_heads=2)
@@ -39,10 +40,10 @@ def drawn(*size: int) -> Tensor:
     return torch.rand(*size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("layer", "read"), [(None, 3), (0, 0), (5, 5)])
-def test_vorn_is_the_cosine_with_the_mean_of_the_last_states(layer: int | None, read: int) -> None:
+@pytest.mark.parametrize(("layer", "read"), [(None, 3), (0, 0), (5, 5), ("50%", 3), ("99.9%", 5), ("0%", 0)])
+def test_vorn_is_the_cosine_with_the_mean_of_the_last_states(layer: int | str | None, read: int) -> None:
     states = (drawn(9, 5) - 0.3).double()
-    scorer = Vorn(layer=layer, window=3)
+    scorer = Vorn(layer=layer, window=3, direction="mean")
     assert scorer.needs(SHAPE) == {Residual(read)}
     got = scorer(signals(9, {Residual(read): states.float()}))
     rows = states.tolist()
@@ -52,15 +53,30 @@ def test_vorn_is_the_cosine_with_the_mean_of_the_last_states(layer: int | None, 
     torch.testing.assert_close(got[0, 0].double(), torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
+def test_a_direction_of_unit_states_forgets_their_norms() -> None:
+    states = drawn(9, 5) * torch.tensor([1.0, 1, 1, 1, 1, 1, 50, 1, 0.1])[:, None]
+    got = Vorn(layer=1, window=3, direction="unit_mean")(signals(9, {Residual(1): states}))[0, 0]
+    rows = [[x / math.hypot(*row) for x in row] for row in states.double().tolist()]
+    mean = [sum(row[d] for row in rows[-3:]) / 3 for d in range(5)]
+    want = [sum(a * b for a, b in zip(row, mean, strict=True)) / math.hypot(*mean) for row in rows]
+    torch.testing.assert_close(got.double(), torch.tensor(want, dtype=torch.float64), rtol=0, atol=1e-6)
+    plain = Vorn(layer=1, window=3, direction="mean")(signals(9, {Residual(1): states}))[0, 0]
+    assert (got - plain).abs().max() > 0.01
+
+
 def test_vorn_refuses_what_it_cannot_use() -> None:
     with pytest.raises(BadInput, match=r"policy.vorn.layer=6: the model has layers 0 to 5"):
-        Vorn(layer=6, window=3).needs(SHAPE)
+        Vorn(layer=6, window=3, direction="mean").needs(SHAPE)
     with pytest.raises(BadInput, match=r"policy.vorn.layer=-1"):
-        Vorn(layer=-1, window=3).needs(SHAPE)
+        Vorn(layer=-1, window=3, direction="mean").needs(SHAPE)
+    with pytest.raises(BadInput, match=r"policy.vorn.layer=100%: the model has layers 0 to 5"):
+        Vorn(layer="100%", window=3, direction="mean").needs(SHAPE)
+    with pytest.raises(BadInput, match=r"policy.vorn.direction='last'"):
+        Vorn(layer=1, window=3, direction="last")
     with pytest.raises(BadInput, match=r"policy.vorn.window=10: longer than a prompt of 9 tokens"):
-        Vorn(layer=1, window=10)(signals(9, {Residual(1): drawn(9, 5)}))
+        Vorn(layer=1, window=10, direction="mean")(signals(9, {Residual(1): drawn(9, 5)}))
     with pytest.raises(BadInput, match=r"policy.vorn.window=0"):
-        Vorn(layer=1, window=0)
+        Vorn(layer=1, window=0, direction="mean")
 
 
 def test_tova_is_the_mean_over_heads_per_layer() -> None:
@@ -91,8 +107,41 @@ def test_sink_recent_ranks_sinks_then_the_latest(tokens: int) -> None:
     scores = SinkRecent(sinks=3)(signals(tokens))[0, 0].tolist()
     assert sorted(range(tokens), key=lambda p: -scores[p]) == [0, 1, 2, 7, 6, 5, 4, 3][:tokens]
     assert SinkRecent(sinks=3).needs(SHAPE) == frozenset()
-    with pytest.raises(BadInput, match=r"policy.sink_recent.sinks=-1"):
+    with pytest.raises(BadInput, match=r"sinks=-1 of a sink-and-recent policy"):
         SinkRecent(sinks=-1)
+
+
+def with_evidence(tokens: int, *evidence: int) -> PrefillSignals:
+    return replace(signals(tokens), evidence=evidence)
+
+
+def kept_of(scorer: Scorer, read: PrefillSignals, budget: int, sinks: int, recent: int) -> set[int]:
+    kept = CellPolicy(scorer, Tokens(), RULE).keep(read, [], budget, sinks=sinks, recent=recent)
+    (rows,) = (rows.tolist() for rows in kept.positions)
+    return set(rows[0]) - {-1}
+
+
+@pytest.mark.parametrize(("after", "want"), [(0, {0, 4, 5, 7, 8, 9}), (1, {0, 4, 5, 6, 8, 9}), (9, {0, 4, 5, 6, 8, 9})])
+def test_evidence_keep_takes_guards_then_evidence_then_the_latest(after: int, want: set[int]) -> None:
+    assert kept_of(EvidenceKeep(after=after), with_evidence(10, 4, 5), 6, 1, 2) == want
+    assert kept_of(EvidenceKeep(after=after), with_evidence(10, 4, 5), 4, 1, 2) == {0, 4, 8, 9}
+
+
+@pytest.mark.parametrize(("after", "gone"), [(0, {4, 5}), (2, {4, 5, 6, 7})])
+def test_evidence_drop_keeps_all_else_at_full_budget_and_never_the_evidence(after: int, gone: set[int]) -> None:
+    read = with_evidence(10, 4, 5)
+    assert kept_of(EvidenceDrop(after=after), read, 10, 0, 1) == set(range(10)) - gone
+    assert kept_of(EvidenceDrop(after=after), read, 9, 0, 1) == set(range(10)) - gone
+    assert kept_of(EvidenceDrop(after=after), read, 3, 0, 1) == {7, 8, 9} - gone | ({3} if after else set())
+    assert kept_of(EvidenceDrop(after=9), with_evidence(10, 8), 10, 0, 1) == {*range(8), 9}  # the last one is a guard
+
+
+def test_evidence_policies_refuse_a_fixture_without_evidence() -> None:
+    for scorer in (EvidenceKeep(after=0), EvidenceDrop(after=0)):
+        with pytest.raises(BadInput, match="this fixture names no evidence"):
+            scorer(signals(10))
+    with pytest.raises(BadInput, match="after=-1 of an evidence policy"):
+        EvidenceKeep(after=-1)
 
 
 def test_random_depends_on_seed_and_fixture_only() -> None:
@@ -140,7 +189,7 @@ def test_cells_of_equal_scorers_share_one_scoring() -> None:
     scorers: list[Scorer] = [Counting("a", calls), Counting("a", calls), Counting("b", calls)]
     for scorer in scorers:
         for budget in (3, 5):
-            for unit in (Tokens(), Sentences()):
+            for unit in (Tokens(), Sentences("rules")):
                 CellPolicy(scorer, unit, RULE).keep(read, [0] * 4 + [1] * 5, budget, sinks=1, recent=1)
     assert calls == ["a", "b"]
     CellPolicy(scorers[0], Tokens(), RULE).keep(other, list(range(9)), 3, sinks=1, recent=1)
@@ -150,7 +199,35 @@ def test_cells_of_equal_scorers_share_one_scoring() -> None:
 def test_token_cells_keep_sets_per_layer_and_head_and_sentence_cells_one() -> None:
     read, ids = signals(9), [0] * 4 + [1] * 5
     token = CellPolicy(Counting("a"), Tokens(), RULE).keep(read, list(range(9)), 4, sinks=0, recent=0)
-    sentence = CellPolicy(Counting("a"), Sentences(), RULE).keep(read, ids, 4, sinks=0, recent=0)
+    sentence = CellPolicy(Counting("a"), Sentences("rules"), RULE).keep(read, ids, 4, sinks=0, recent=0)
     assert [rows.shape for rows in token.positions] == [(2, 4)] * 6
     assert [rows.shape for rows in sentence.positions] == [(1, 4)]
-    assert CellPolicy(Vorn(layer=2, window=1), Tokens(), RULE).needs(SHAPE) == {Residual(2)}
+    assert CellPolicy(Vorn(layer=2, window=1, direction="mean"), Tokens(), RULE).needs(SHAPE) == {Residual(2)}
+
+
+@pytest.mark.parametrize("peak", [1, 8])
+def test_adaptive_units_are_kept_whole_only_where_they_stand_out(peak: int) -> None:
+    """One high token in one of two sentences: two unit scores have a peak of 1, nine tokens with one high of 2.8."""
+    scores = torch.zeros(6, 2, 9)
+    scores[..., peak] = 1.0
+    rising = torch.arange(9.0).expand(6, 2, 9)  # tokens peak at 1.55, unit scores 3 and 8 at 1
+
+    @dataclass(frozen=True)
+    class Given:
+        scores: Tensor = field(compare=False)
+
+        def needs(self, shape: ModelShape) -> frozenset[Signal]:
+            return frozenset()
+
+        def __call__(self, signals: PrefillSignals) -> Tensor:
+            return self.scores
+
+    ids = [0] * 4 + [1] * 5
+    for given_scores in (scores, rising):
+        adaptive = CellPolicy(Given(given_scores), Adaptive("rules"), RULE).keep(signals(9), ids, 4, sinks=0, recent=0)
+        tokens = CellPolicy(Given(given_scores), Tokens(), RULE).keep(signals(9), ids, 4, sinks=0, recent=0)
+        assert [rows.tolist() for rows in adaptive.positions] == [rows.tolist() for rows in tokens.positions]
+    flat = torch.tensor([5.0, 5, 5, 5, 0, 0, 0, 0, 0, 0, 0, 0]).expand(6, 2, 12)  # tokens 1.41, units 1.73 of four
+    many = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
+    whole = CellPolicy(Given(flat), Adaptive("rules"), RULE).keep(signals(12), many, 5, sinks=0, recent=0)
+    assert [rows.tolist() for rows in whole.positions] == [[[0, 1, 2, 3, 4]]]

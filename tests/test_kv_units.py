@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vorn.kv.units import Offsets, Sentences, Tokens, Unit, Words
+from vorn.kv.units import SPLITS, Adaptive, Offsets, Sentences, Tokens, Unit, Words
 from vorn.records import BadInput
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -45,7 +45,7 @@ def pieces(unit: Unit, text: str, offsets: Offsets | None = None) -> list[str]:
     ],
 )
 def test_sentences(text: str, want: list[str]) -> None:
-    assert pieces(Sentences(), text) == want
+    assert pieces(Sentences("rules"), text) == want
 
 
 @quick
@@ -59,7 +59,8 @@ def test_words_are_those_of_split(text: str) -> None:
 
 @quick
 @given(
-    text=st.text(alphabet='aB.\n !?3"', min_size=1, max_size=30), unit=st.sampled_from([Words(), Sentences(), Tokens()])
+    text=st.text(alphabet='aB.\n !?3"', min_size=1, max_size=30),
+    unit=st.sampled_from([Words(), Tokens(), *map(Sentences, SPLITS)]),
 )
 def test_ids_start_at_0_and_never_skip(text: str, unit: Unit) -> None:
     ids = unit(text, tokenize(text))
@@ -74,7 +75,7 @@ def test_words_take_the_space_before_them() -> None:
 def test_tokens_without_text_join_a_neighbour() -> None:
     offsets = [(0, 0), (0, 0), (0, 3), (3, 7), (7, 7)]  # two at the start, one at the end
     assert Words()("One two", offsets) == [0, 0, 0, 1, 1]
-    assert Sentences()("", [(0, 0), (0, 0)]) == [0, 0]
+    assert Sentences("rules")("", [(0, 0), (0, 0)]) == [0, 0]
 
 
 def test_a_token_of_several_words_belongs_to_the_first_and_leaves_no_gap() -> None:
@@ -97,3 +98,38 @@ def test_tokens_are_their_positions() -> None:
     assert not Tokens.shared
     assert Words.shared
     assert Sentences.shared
+
+
+def split_at_marks(text: str) -> list[str]:
+    """The vorn-mat harness's spans, character by character."""
+    spans, span = [], ""
+    for character in text:
+        span += character
+        if character in ".!?\n":
+            spans.append(span.strip())
+            span = ""
+    return [span for span in (*spans, span.strip()) if span]
+
+
+@quick
+@given(text=st.text(alphabet="ab.\n !?3", min_size=1, max_size=30))
+def test_marks_end_a_sentence_wherever_they_stand(text: str) -> None:
+    characters = [(place, place + 1) for place in range(len(text))]
+    got = pieces(Sentences("marks"), text, characters)
+    assert "".join(got) == text
+    if text.strip():
+        assert [piece.strip() for piece in got] == split_at_marks(text)
+
+
+def test_splits_differ_where_marks_end_no_sentence() -> None:
+    text = "Dr. Smith paid 3.14 today. Then"
+    assert pieces(Sentences("rules"), text) == ["Dr. Smith paid 3.14 today.", " Then"]
+    assert pieces(Sentences("sentencex"), text) == ["Dr. Smith paid 3.14 today.", " Then"]
+    assert pieces(Sentences("marks"), text) == ["Dr.", " Smith paid 3.", "14 today.", " Then"]
+    # Its offsets count characters, not bytes.
+    assert pieces(Sentences("sentencex"), "A \U0001f600 one. Two") == ["A \U0001f600 one.", " Two"]
+    assert pieces(Adaptive("marks"), text) == pieces(Sentences("marks"), text)
+    assert Adaptive.only_if_peaked
+    assert not any(unit.only_if_peaked for unit in (Tokens, Words, Sentences))
+    with pytest.raises(BadInput, match=r"unit.split='words': legal values are rules, marks, sentencex"):
+        Sentences("words")

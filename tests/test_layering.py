@@ -33,25 +33,34 @@ EDGES: dict[str, set[str]] = {
     "vorn.settings": {"vorn.records", "vorn.choices", "vorn.grading"},
     "vorn.cells": {"vorn.records", "vorn.kv.units", "vorn.settings"},
     "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells"},
+    "vorn.policies": {"vorn.records", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},
     "vorn.panel": {
-        "vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes", "vorn.stats",
+        "vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes", "vorn.policies",
+        "vorn.stats",
     },
     "vorn.cli": {"vorn.records", "vorn.fuse"},
     "vorn.kv": set(),
     "vorn.kv.units": {"vorn.records"},
-    "vorn.kv.signals": {"vorn.records"},
-    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals"},
-    "vorn.kv.retention": {"vorn.records", "vorn.kv.units"},
-    "vorn.kv.policy": {"vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.retention"},
+    "vorn.kv.rotary": {"vorn.records"},
+    "vorn.kv.signals": {"vorn.records", "vorn.kv.rotary"},
+    "vorn.kv.entries": {"vorn.records", "vorn.kv.signals"},
+    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary"},
+    "vorn.kv.allocation": {"vorn.records"},
+    "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
+    "vorn.kv.policy": {
+        "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.retention",
+    },
     "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
-    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout"},
+    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout", "vorn.kv.rotary"},
+    "vorn.kv.compact": {"vorn.records", "vorn.kv.cache", "vorn.kv.retention", "vorn.kv.rotary"},
     "vorn.kv.ragged": {
         "vorn.records", "vorn.kv.signals", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention",
     },
     "vorn.kv.decode": {
-        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.ragged", "vorn.kv.retention",
+        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.ragged",
+        "vorn.kv.retention", "vorn.kv.rotary",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},
@@ -85,13 +94,14 @@ FORBIDDEN: dict[str, set[str]] = {
         for name in ("records", "jsonl", "grading", "ledger", "stats", "stopping", "report", "audit")
     },
     **{
-        f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
+        f"vorn.{name}": HEAVY
+        for name in ("choices", "fuse", "settings", "cells", "axes", "policies", "panel", "cli", "evaluation")
     },
     "launch": HEAVY,
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
         f"vorn.kv.{name}": {"transformers", "lightning", "wandb", "torchmetrics", *CONFIGURATION}
-        for name in ("signals", "scorers", "retention", "policy", "batching")
+        for name in ("signals", "entries", "rotary", "scorers", "allocation", "retention", "policy", "batching")
     },
     "vorn.models": {"lightning", "wandb", "torchmetrics"},
     "vorn.bench": {"lightning", "wandb", *CONFIGURATION},

@@ -63,6 +63,12 @@ def test_unit_settings_make_cells_only_where_they_mean_something() -> None:
     assert got[:2] == ["full", "tova/token/64"]
     assert sorted(got[2:]) == sorted(f"tova/{unit}/64" for unit in sentences + filled)
     assert only("unit.pool=mean").cell_id("e") == only().cell_id("e")
+    assert only("unit=[sentence]", "unit.split=marks").unit_config == {
+        "_target_": "vorn.kv.units.Sentences", "split": "marks",
+    }  # fmt: skip
+    assert labels(*SMALL, "unit=[word,sentence,adaptive]", "unit.split=[rules,marks]")[1:] == [
+        f"tova/{unit}/64" for unit in ("word", "sentence", "sentence(split=marks)", "adaptive", "adaptive(split=marks)")
+    ]
 
 
 def test_guards_and_contracts_show_where_they_are_not_the_default() -> None:
@@ -102,7 +108,111 @@ def test_published_guards_are_each_policys_own_and_no_parameter() -> None:
     assert {name: cell.resolve_guards(101) for name, cell in cells.items()} == {
         "vorn": (1, 16), "tova": (0, 1), "h2o": (0, 50), "sink_recent": (4, 1), "random": (0, 1),
     }  # fmt: skip
-    assert cells["vorn"].policy_config == {"_target_": "vorn.kv.scorers.vorn.Vorn", "layer": None, "window": 16}
+    assert cells["vorn"].policy_config == {
+        "_target_": "vorn.kv.scorers.vorn.Vorn", "layer": None, "window": 16, "direction": "mean",
+    }  # fmt: skip
+
+
+def test_a_published_guard_may_be_a_parameter() -> None:
+    cells = plan_panel(composed("policy=[snapkv]", "policy.snapkv.window=[8,32]", "guards=[published]", "unit=[token]",
+                                "budget=100")).pruned  # fmt: skip
+    assert [(cell.label, *cell.resolve_guards(100)) for cell in cells] == [
+        ("snapkv(window=8)/token/100/published", 0, 8), ("snapkv/token/100/published", 0, 32),
+    ]  # fmt: skip
+
+
+def test_every_layer_of_the_model_is_a_cell_like_any_other() -> None:
+    cfg = composed("policy=[vorn]", "policy.vorn.layer=[all,25.0 %]", "unit=[token]", "budget=64")
+    unknown, known = plan_panel(cfg), plan_panel(cfg, layers=3)
+    assert unknown.is_open
+    assert not known.is_open
+    names = ["vorn(layer=0)", "vorn(layer=1)", "vorn(layer=2)", "vorn(layer=25%)"]
+    assert [cell.label for cell in known.pruned] == [f"{name}/token/64" for name in names]
+    (alone,) = plan_panel(changed_to(cfg, "policy.vorn.layer=2")).pruned
+    assert known.pruned[2] == alone
+    with pytest.raises(BadInput, match=r"policy.vorn.layer=\[0,1,2,1\] names 1 twice"):
+        plan_panel(changed_to(cfg, "policy.vorn.layer=[all,1]"), layers=3)
+
+
+def test_allocations_are_an_axis_and_read_as_a_parameter() -> None:
+    got = labels("policy=[h2o,pyramidkv,ada_snapkv]", "allocation=[uniform,pyramid,adaptive]", "unit=[token,sentence]",
+                 "allocation.pyramid.beta=[20,5]", "budget=64")  # fmt: skip
+    names = ["h2o", "h2o(allocation=pyramid)", "h2o(allocation=pyramid(beta=5))"]
+    assert got == [
+        "full",
+        *(f"{name}/{unit}/64" for name in names for unit in ("token", "sentence")),
+        "h2o(allocation=adaptive)/token/64",  # units keep one set for all heads
+        "pyramidkv/token/64",
+        "pyramidkv/sentence/64",
+        "ada_snapkv/token/64",
+    ]
+
+
+def test_an_even_allocation_is_none_and_any_other_makes_another_cell() -> None:
+    even, pyramid, steep, own = (
+        only(*overrides)
+        for overrides in ([], ["allocation=[pyramid]"], ["allocation=[pyramid]", "allocation.pyramid.beta=5"],
+                          ["policy=[pyramidkv]"])
+    )  # fmt: skip
+    assert (even.allocation, even.allocation_config) == ("", {})
+    assert pyramid.allocation_config == own.allocation_config == {
+        "_target_": "vorn.kv.allocation.Pyramid", "beta": 20,
+    }  # fmt: skip
+    assert (own.params, pyramid.params) == ("", "allocation=pyramid")
+    assert len({cell.cell_id("e") for cell in (even, pyramid, steep, own)}) == 4
+
+
+def test_positions_inside_the_cache_make_another_cell() -> None:
+    plain, compact = (only("+policy.mine={_target_: a.B}", "~policy.tova"),
+                      only("+policy.mine={_target_: a.B, positions: compact}", "~policy.tova"))  # fmt: skip
+    assert (plain.is_compact, compact.is_compact) == (False, True)
+    assert plain.policy_config == compact.policy_config == {"_target_": "a.B"}
+    assert plain.cell_id("e") != compact.cell_id("e")
+    assert only("policy=[streaming_llm]").is_compact
+    assert labels("policy=[streaming_llm,h2o]", "allocation=[pyramid]", "unit=[token]", "budget=64") == [
+        "full", "streaming_llm/token/64", "h2o(allocation=pyramid)/token/64",
+    ]  # fmt: skip
+    with pytest.raises(BadInput, match=r"policy.mine.positions: 'new'.*Available: compact, null"):
+        only("+policy.mine={_target_: a.B, positions: new}", "~policy.tova")
+
+
+def test_heads_cannot_share_a_budget_of_units_that_all_heads_keep() -> None:
+    assert labels("policy=[tova]", "allocation=[adaptive]", "unit=[token,word]", "budget=64") == [
+        "full", "tova(allocation=adaptive)/token/64", "tova/word/64",
+    ]  # fmt: skip
+    for overrides, message in (
+        (["policy=[tova]", "allocation=[uniform,adaptive]", "unit=[word,adaptive]"], "allocation=adaptive has no eff"),
+        (["policy=[pyramidkv]", "allocation=[adaptive]", "unit=[token]"], "allocation=adaptive has no effect"),
+        (["policy=[tova,ada_snapkv]", "unit=[word]"], "policy=ada_snapkv spreads its budget over heads, but unit=word"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            plan_panel(composed(*overrides))
+
+
+def test_what_belongs_to_a_policys_name_is_no_parameter() -> None:
+    for override, message in (
+        ("policy.pyramidkv.allocation=adaptive", "belongs to what 'pyramidkv' means, so 'pyramid' is legal"),
+        ("policy.streaming_llm.positions=null", "belongs to what 'streaming_llm' means, so 'compact' is legal"),
+        ("policy.evidence_drop.fixed.budget=50%", "belongs to what 'evidence_drop' means"),
+        ("+allocation.pyramid.bta=1", "Unknown parameter of allocation 'pyramid': 'bta'. Did you mean 'beta'"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            plan_panel(
+                composed("policy=[pyramidkv,streaming_llm,evidence_drop]", "allocation=[uniform,pyramid]", override)
+            )
+    with pytest.raises(BadInput, match=r"policy.mine.allocation='heap' has no file in conf/allocation"):
+        plan_panel(composed("+policy.mine={_target_:a.B,allocation:heap}"))
+    with pytest.raises(BadInput, match=r"policy.mine.fixed=\{'unit': 'token'\} is not legal; give unit, guards, bud"):
+        plan_panel(composed("+policy.mine={_target_:a.B,fixed:{unit:token}}"))
+
+
+def test_a_fixed_cell_is_one_whatever_the_panels_axes() -> None:
+    got = labels("policy=[tova,evidence_drop]", "unit=[word,sentence]", "unit.fill=[true,false]", "budget=[64,128]",
+                 "guards=[matched,published]", "guards.recent=[8,16]")  # fmt: skip
+    assert [label for label in got if label.startswith("evidence_drop")] == ["evidence_drop/token/100%/none"]
+    assert len(got) == 2 + 4 * 2 * 3
+    with pytest.raises(BadInput, match=r"guards.recent=\[8,16\] has no effect"):
+        plan_panel(composed("policy=[evidence_drop]", "guards=[none]", "guards.recent=[8,16]"))
 
 
 @pytest.fixture(scope="module")
@@ -215,12 +325,16 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("task.grade=ruler_al", r"grade='ruler_al' is unknown; did you mean ruler_all@1"),
         ("decode.first_token=[refeed,prefill]", r"first_token=prefill,refeed: the cells of a panel share"),
         ("task.fixtures=none", r"task.fixtures='none'"),
-        ("policy=[]", r"policy selects nothing; name at least one of: all, full, h2o"),
+        ("policy=[]", r"policy selects nothing; name at least one of: ada_snapkv, all, at"),
         ("unit=[]", r"unit selects nothing"),
         ("contract=[]", r"contract selects nothing"),
         ("+contract.prefill_once.decay=1", r"its one setting is first_token"),
         ("policy.vorn=tova", r"policy.vorn='tova' is not legal: vorn is a policy; select it with policy=vorn"),
-        ("policy.vorn.layer=1.5", r"policy.vorn.layer=1.5 is not legal; give a whole number or null"),
+        ("policy.vorn.layer=1.5", r"policy.vorn.layer=1.5 is not legal; give a whole number, a perc.* or null"),
+        ("policy.vorn.layer=half", r"policy.vorn.layer='half' is not legal"),
+        ("policy.vorn.window=50%", r"policy.vorn.window='50%' is not legal; give a whole number$"),
+        ("unit.split=word", r"value of unit.split: 'word'.*Available: marks, rules, sentencex"),
+        ("allocation=[]", r"allocation selects nothing; name at least one of: adaptive, pyramid, uniform"),
         ("policy.vorn.layer=true", r"policy.vorn.layer=True"),
         ("policy.vorn.window=null", r"policy.vorn.window=None is not legal; give a whole number$"),
         ("policy.vorn.window=[8,8]", r"policy.vorn.window=\[8,8\] names 8 twice"),
@@ -235,7 +349,7 @@ def test_one_message_per_mistake(override: str, message: str) -> None:
         plan_panel(composed(override))
 
 
-@pytest.mark.parametrize("setting", ["unit.fill=[true,false]", "unit.top_k=[2,3]"])
+@pytest.mark.parametrize("setting", ["unit.fill=[true,false]", "unit.top_k=[2,3]", "unit.split=[rules,marks]"])
 def test_an_axis_that_nothing_uses_is_refused(setting: str) -> None:
     with pytest.raises(BadInput, match="has no effect on what is selected"):
         plan_panel(composed("unit=[token]", setting))

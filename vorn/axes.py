@@ -1,4 +1,4 @@
-"""Reading the axes of a panel from the configuration: policies, units, guards, contracts, budgets. No torch."""
+"""Reading the axes of a panel from the configuration: units, guards, contracts, budgets. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vorn import choices
 from vorn.cells import Guards
-from vorn.kv.units import FITS, POOLS, UnitRule
+from vorn.kv.units import FITS, POOLS, SPLITS, UnitRule
 from vorn.records import BadInput
 from vorn.settings import (
     FIRST_TOKENS,
@@ -24,15 +24,6 @@ from vorn.settings import (
     text,
     whole,
 )
-
-
-class Policy(NamedTuple):
-    """A policy with one value for each parameter."""
-
-    name: str
-    config: dict[str, Any]
-    params: str
-    published: Mapping[str, Any] | None
 
 
 class Unit(NamedTuple):
@@ -61,22 +52,22 @@ class Contract(NamedTuple):
     first_token: str
 
 
-def _entries(cfg: DictConfig, group: str, settings: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+def entries(cfg: DictConfig, group: str, settings: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
     """The selected options of an axis; the other keys of its node must be `settings`."""
     node = resolved(cfg.get(group))
-    entries = {name: value for name, value in node.items() if isinstance(value, Mapping)}
+    selected = {name: value for name, value in node.items() if isinstance(value, Mapping)}
     known = choices.options(group, choices.conf_dirs())
     for name, value in node.items():
-        if name in known and name not in entries:
+        if name in known and name not in selected:
             raise BadInput(f"{group}.{name}={value!r} is not legal: {name} is a {group}; select it with {group}={name}")
-        if name not in entries and name not in settings:
+        if name not in selected and name not in settings:
             raise choices.unknown(f"{group} setting", name, settings or known)
-    if not entries:
+    if not selected:
         raise BadInput(f"{group} selects nothing; name at least one of: {', '.join(sorted(known))}")
-    return {name: dict(value) for name, value in entries.items()}
+    return {name: dict(value) for name, value in selected.items()}
 
 
-def _file_defaults(cfg: DictConfig, group: str, name: str) -> dict[str, Any] | None:
+def file_defaults(cfg: DictConfig, group: str, name: str) -> dict[str, Any] | None:
     """What the option's own file says, its interpolations resolved in `cfg`; None if it has no file."""
     path = choices.options(group, choices.conf_dirs()).get(name)
     body = choices.load(path).get(name) if path else None
@@ -91,61 +82,23 @@ def _file_defaults(cfg: DictConfig, group: str, name: str) -> dict[str, Any] | N
     return resolved(context[group][name])
 
 
-def read_policies(cfg: DictConfig) -> list[Policy]:
-    """The selected policies, one per combination of parameter values; the reference, if named, is left out.
-
-    Raises: BadInput for an entry that is no policy, an unknown parameter, or one of the wrong type.
-    """
-    found = []
-    for name, entry in _entries(cfg, "policy").items():
-        if entry == {"reference": True}:
-            continue
-        published = entry.pop("published_guards", None)
-        defaults = _file_defaults(cfg, "policy", name)
-        own = {k: v for k, v in (defaults or {"_target_": entry.get("_target_")}).items() if k != "published_guards"}
-        if not isinstance(entry.get("_target_"), str):
-            raise BadInput(
-                f"policy.{name}={entry} has no _target_ and is no policy; select it with policy={name} if it has a "
-                f"file, or leave its parameters out"
-            )
-        for key in entry:
-            if defaults is not None and key not in own:
-                legal = [k for k in own if k != "_target_"]
-                raise choices.unknown(f"parameter of policy {name!r}:", key, legal)
-        for config in expand(f"policy.{name}", entry):
-            for key, value in config.items():
-                if key in own:
-                    _check_type(f"policy.{name}.{key}", value, own[key])
-            params = ",".join(f"{k}={text(v)}" for k, v in config.items() if k not in own or v != own[k])
-            found.append(Policy(name, config, params, published))
-    return found
-
-
-def _check_type(field: str, value: object, default: object) -> None:
-    """A parameter has the type of its default; one whose default is null is an optional whole number."""
-    wanted = int if default is None else type(default)
-    fits = type(value) is wanted or (wanted is float and type(value) is int) or (value is None and default is None)
-    if not fits:
-        legal = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[wanted]
-        raise BadInput(f"{field}={value!r} is not legal; give {legal}{' or null' if default is None else ''}")
-
-
 def read_units(cfg: DictConfig) -> list[Unit]:
     """The selected units, one per combination of the settings that apply to it.
 
     Raises: BadInput for a setting out of range, and for a list of values of which no selected unit sees a difference.
     """
-    names = tuple(setting.name for setting in fields(UnitRule))
+    names = ("split", *(setting.name for setting in fields(UnitRule)))
     defaults = choices.raw(choices.primary().unit)
     shared = {name: value for name, value in resolved(cfg.unit).items() if name in names}
-    rules = [_unit_rule(combination) for combination in expand("unit", shared)]
+    combinations = [_checked_unit_settings(combination) for combination in expand("unit", shared)]
     found: dict[str, Unit] = {}
-    for name, entry in _entries(cfg, "unit", names).items():
+    for name, entry in entries(cfg, "unit", names).items():
         if set(entry) != {"_target_", "settings"} or not set(entry["settings"]) <= set(names):
             raise BadInput(f"unit.{name}={entry} is not legal; give _target_, and settings out of {list(names)}")
-        config = {"_target_": entry["_target_"]}
-        for rule in rules:
-            used = {n: getattr(rule, n) for n in entry["settings"] if n != "top_k" or rule.pool == "topk_mean"}
+        for settings in combinations:
+            rule = UnitRule(**{n: value for n, value in settings.items() if n != "split"})
+            used = {n: settings[n] for n in entry["settings"] if n != "top_k" or rule.pool == "topk_mean"}
+            config = {"_target_": entry["_target_"]} | {n: value for n, value in used.items() if n == "split"}
             changed = ",".join(f"{n}={text(value)}" for n, value in used.items() if value != defaults[n])
             label = f"{name}({changed})" if changed else name
             found.setdefault(label, Unit(label, config, rule, {"name": name, **config, **used}))
@@ -161,25 +114,26 @@ def _refuse_idle_axis(field: str, asked: object, used: list[Any]) -> None:
         raise BadInput(f"{field}=[{listed}] has no effect on what is selected; give one value, or select what uses it")
 
 
-def _unit_rule(settings: dict[str, Any]) -> UnitRule:
+def _checked_unit_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    choice("unit.split", settings["split"], SPLITS)
     choice("unit.fill", settings["fill"], (True, False))
     choice("unit.fit", settings["fit"], FITS)
     choice("unit.pool", settings["pool"], POOLS)
     whole("unit.top_k", settings["top_k"], 1)
-    return UnitRule(**settings)
+    return settings
 
 
 def read_guards(cfg: DictConfig) -> list[GuardRule]:
     """The selected guards, one per combination of their values. Raises BadInput for values out of range."""
     defaults = choices.primary()
     found = []
-    for name, entry in _entries(cfg, "guards", Guards._fields).items():
+    for name, entry in entries(cfg, "guards", Guards._fields).items():
         if entry == {"from_policy": True}:
             found.append(GuardRule(name, name, None, None))
             continue
         if set(entry) != set(Guards._fields):
             raise BadInput(f"guards.{name}={entry} is not legal; give sinks and recent, or from_policy: true")
-        usual = _file_defaults(defaults, "guards", name) or {}
+        usual = file_defaults(defaults, "guards", name) or {}
         for values in expand(f"guards.{name}", entry):
             legal = {key: guard(f"guards.{key}", value) for key, value in values.items()}
             changed = ",".join(f"{key}={text(value)}" for key, value in legal.items() if value != usual.get(key))
@@ -190,26 +144,14 @@ def read_guards(cfg: DictConfig) -> list[GuardRule]:
     return found
 
 
-def own_guards(policy: Policy) -> tuple[int | str, int | str]:
-    """The guards (sinks, recent) of the policy's own publication. Raises BadInput if its file names none."""
-    own = policy.published
-    if not isinstance(own, Mapping) or set(own) != set(Guards._fields):
-        raise BadInput(
-            f"policy.{policy.name}.published_guards={own} cannot serve guards=published; give sinks and recent there, "
-            f"or choose guards=matched or guards=none"
-        )
-    sinks, recent = (guard(f"policy.{policy.name}.published_guards.{key}", own[key]) for key in Guards._fields)
-    return sinks, recent
-
-
 def read_contracts(cfg: DictConfig) -> list[Contract]:
     """The selected contracts, one per combination of their values. Raises BadInput for an unknown value."""
     defaults = choices.primary()
     found = []
-    for name, entry in _entries(cfg, "contract").items():
+    for name, entry in entries(cfg, "contract").items():
         if set(entry) != {"first_token"}:
             raise BadInput(f"contract.{name}={entry} is not legal; its one setting is first_token")
-        usual = _file_defaults(defaults, "contract", name) or {}
+        usual = file_defaults(defaults, "contract", name) or {}
         for values in expand(f"contract.{name}", entry):
             first = values["first_token"]
             choice(f"contract.{name}.first_token", first, FIRST_TOKENS)

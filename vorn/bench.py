@@ -42,6 +42,7 @@ from vorn.kv.units import Sentences, Tokens, Unit, UnitRule
 
 RULE = UnitRule(fill=True, fit="prefix", pool="max", top_k=3)
 SENTENCE_TOKENS = 20
+VORN = Vorn(layer=None, window=16, direction="mean")
 
 
 @dataclass(frozen=True)
@@ -170,15 +171,15 @@ def _needs(cells: Sequence[Cell], model: PreTrainedModel) -> frozenset[Signal]:
 
 def _equal_cells(sizes: Sizes) -> list[Cell]:
     """Vorn and TOVA at one budget, told apart by their sinks."""
-    scorers: tuple[Scorer, ...] = (Vorn(layer=None, window=16), Tova())
+    scorers: tuple[Scorer, ...] = (VORN, Tova())
     policies = [CellPolicy(scorer, Tokens(), RULE) for scorer in scorers]
     return [Cell(policies[index % 2], sizes.budget, index // 2, 16) for index in range(sizes.cells)]
 
 
 def _default_cells(sizes: Sizes) -> list[Cell]:
     """Five policies, token and sentence units, two budgets."""
-    scorers: tuple[Scorer, ...] = (Vorn(layer=None, window=16), Tova(), H2O(), SinkRecent(sinks=4), Random(seed=0))
-    units: tuple[Unit, ...] = (Tokens(), Sentences())
+    scorers: tuple[Scorer, ...] = (VORN, Tova(), H2O(), SinkRecent(sinks=4), Random(seed=0))
+    units: tuple[Unit, ...] = (Tokens(), Sentences("rules"))
     return [
         Cell(CellPolicy(scorer, unit, RULE), budget, 4, 16)
         for scorer in scorers

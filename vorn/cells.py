@@ -29,7 +29,10 @@ class CellSpec:
     label: str  # `vorn(layer=3)/sentence/64`, with guards and contract appended where they are not the defaults
     policy: str
     policy_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} for the reference
-    params: str  # the parameters that differ from the policy file's: "layer=3"
+    params: str  # the parameters that differ from the policy file's, and the panel's allocation: "layer=3"
+    allocation: str  # how the budget is spread over layers and heads: "pyramid"; "" if evenly
+    allocation_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} if evenly
+    is_compact: bool  # kept entries get new positions inside the cache
     unit: str  # with its settings that differ from conf's: "sentence(pool=mean)"; "" for the reference
     unit_config: Mapping[str, Any]  # `_target_`; {} for the reference
     unit_rule: UnitRule  # means nothing for single tokens and for the reference

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vorn.records import BadInput
 
-AXES = ("policy", "unit", "guards", "contract")  # groups of which a panel takes several options
+AXES = ("policy", "allocation", "unit", "guards", "contract")  # groups of which a panel takes several options
 
 
 def unknown(what: str, name: str, options: Iterable[str], hint: str = "") -> BadInput:

@@ -111,6 +111,7 @@ class EvictionModule(LightningModule):
             chunk_tokens=settings.chunk_tokens,
             room=settings.max_new_tokens,
             seed=fixture_seed(item.fixture.fixture_id),
+            evidence=item.prompt.evidence,
         )
         pruned = [cell for hook in self.after_prefill for cell in hook(self, read, item)]
         alive = [cell for cell in pruned if cell.error is None]

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
+from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from vorn.axes import (
-    Contract,
-    GuardRule,
-    Policy,
-    Unit,
-    own_guards,
-    read_budgets,
-    read_contracts,
-    read_guards,
-    read_policies,
-    read_units,
-)
+from vorn.axes import Contract, GuardRule, Unit, read_budgets, read_contracts, read_guards, read_units
 from vorn.cells import CellSpec
 from vorn.choices import default_options
 from vorn.kv.units import UnitRule
+from vorn.policies import (
+    EVEN,
+    EVERY_LAYER,
+    Allocation,
+    Policy,
+    as_fixed,
+    own_guards,
+    read_allocations,
+    read_policies,
+)
 from vorn.records import REFERENCE, BadInput
 from vorn.settings import check_guards_fit, check_settings, percentage, resolved
 from vorn.stats import TestPlan
@@ -36,7 +36,7 @@ _IF_GIVEN = ("template_arguments", "quantization")  # what a model is not given 
 
 @dataclass(frozen=True, slots=True)
 class PanelPlan:
-    """The cells of a panel in order: the reference first, then policy, unit, guards, contract, budget as written.
+    """The cells of a panel: the reference first, then policy, allocation, unit, guards, contract, budget as written.
 
     An A/A cell, which repeats the first pruned one, comes last.
     """
@@ -53,6 +53,11 @@ class PanelPlan:
     def pruned(self) -> tuple[CellSpec, ...]:
         """The other cells."""
         return self.cells[1:]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a cell stands for one per layer, of a model that is not known yet."""
+        return any(cell.policy_config.get("layer") == EVERY_LAYER for cell in self.pruned)
 
 
 def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> dict[str, Any]:
@@ -71,26 +76,30 @@ def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> 
     return {"model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype}, "task": task}
 
 
-def plan_panel(cfg: DictConfig) -> PanelPlan:
+def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:
     """Validate the configuration and expand its axes into cells.
 
+    Args:
+        cfg: the composed configuration.
+        layers: of the model; None while it is not known, which leaves `layer=all` a single, open cell.
     Raises: BadInput for the first mistake, naming field, value, what is legal and the remedy.
     """
     check_settings(cfg)
-    policies, units, guards = read_policies(cfg), read_units(cfg), read_guards(cfg)
-    contracts, budgets = read_contracts(cfg), read_budgets(cfg)
-    hidden = (*default_options("guards"), *default_options("contract"))
+    policies, axes = read_policies(cfg, layers), _Axes.read(cfg)
+    contracts, allocations = read_contracts(cfg), read_allocations(cfg)
     pruned = [
-        _cell(policy, unit, rule, contract, budget, hidden)
-        for policy, unit, rule, contract, budget in product(policies, units, guards, contracts, budgets)
+        cell
+        for policy in policies
+        for cell in _cells(policy, allocations, _Axes.read(as_fixed(cfg, policy)) if policy.fixed else axes, contracts)
     ]
+    _refuse_idle_allocation(allocations, pruned)
     first_tokens = sorted({contract.first_token for contract in contracts})
     if len(first_tokens) > 1:
         raise BadInput(
             f"first_token={','.join(first_tokens)}: the cells of a panel share their reference, so one value is legal; "
             "give one, or one job each: -m fuse=false decode.first_token=refeed,prefill"
         )
-    cells = (_reference(units[0].rule, contracts[0].first_token), *pruned, *_replicas(cfg.aa, pruned))
+    cells = (_reference(axes.units[0].rule, contracts[0].first_token), *pruned, *_replicas(cfg.aa, pruned))
     labels = [cell.label for cell in cells]
     for label in labels:
         if labels.count(label) > 1:
@@ -98,17 +107,79 @@ def plan_panel(cfg: DictConfig) -> PanelPlan:
     return PanelPlan(cells, TestPlan.from_config(resolved(cfg.stats)))
 
 
+class _Axes(NamedTuple):
+    """What every policy of a panel is crossed with."""
+
+    units: list[Unit]
+    guards: list[GuardRule]
+    budgets: list[str]
+
+    @classmethod
+    def read(cls, cfg: DictConfig) -> _Axes:
+        return cls(read_units(cfg), read_guards(cfg), read_budgets(cfg))
+
+
+def _cells(
+    policy: Policy, allocations: Sequence[Allocation], axes: _Axes, contracts: Sequence[Contract]
+) -> list[CellSpec]:
+    """The cells of one policy. An allocation over heads makes none for units that keep one set for all heads."""
+    spread = []
+    for allocation, unit in product([policy.allocation] if policy.allocation else allocations, axes.units):
+        if not (allocation.is_per_head and _is_shared(unit)):
+            spread.append((allocation, unit))
+        elif policy.allocation is None and EVEN not in allocations:
+            spread.append((EVEN, unit))
+    if not spread:
+        asked = ",".join(unit.text for unit in axes.units)
+        raise BadInput(
+            f"policy={policy.name} spreads its budget over heads, but unit={asked} "
+            "keeps one set for all heads; add unit=token, or leave the policy out"
+        )
+    hidden = (*default_options("guards"), *default_options("contract"))
+    return [
+        _cell(policy, allocation, unit, rule, contract, budget, hidden)
+        for (allocation, unit), rule, contract, budget in product(spread, axes.guards, contracts, axes.budgets)
+    ]
+
+
+def _is_shared(unit: Unit) -> bool:
+    """Whether it keeps one set for all layers and heads."""
+    return bool(getattr(get_class(unit.config["_target_"]), "shared", False))
+
+
+def _refuse_idle_allocation(allocations: Sequence[Allocation], cells: Sequence[CellSpec]) -> None:
+    used = {cell.allocation for cell in cells}
+    for allocation in allocations:
+        if allocation != EVEN and allocation.text not in used:
+            raise BadInput(
+                f"allocation={allocation.text} has no effect on what is selected: policies with an allocation of their "
+                "own keep it, and units kept for all heads alike ignore one over heads; leave it out, or select what "
+                "uses it, such as unit=token"
+            )
+
+
 def _cell(
-    policy: Policy, unit: Unit, rule: GuardRule, contract: Contract, budget: str, hidden: tuple[str, ...]
+    policy: Policy,
+    allocation: Allocation,
+    unit: Unit,
+    rule: GuardRule,
+    contract: Contract,
+    budget: str,
+    hidden: tuple[str, ...],
 ) -> CellSpec:
     sinks, recent = own_guards(policy) if rule.sinks is None or rule.recent is None else (rule.sinks, rule.recent)
-    name = f"{policy.name}({policy.params})" if policy.params else policy.name
+    spread = f"allocation={allocation.text}" if allocation.text and policy.allocation is None else ""
+    params = ",".join(part for part in (policy.params, spread) if part)
+    name = f"{policy.name}({params})" if params else policy.name
     extras = [part for part in (rule.text, contract.text) if part not in hidden]
     cell = CellSpec(
         label="/".join([name, unit.text, budget, *extras]),
         policy=policy.name,
         policy_config=policy.config,
-        params=policy.params,
+        params=params,
+        allocation=allocation.text,
+        allocation_config=allocation.config,
+        is_compact=policy.is_compact,
         unit=unit.text,
         unit_config=unit.config,
         unit_rule=unit.rule,
@@ -120,6 +191,8 @@ def _cell(
         budget=budget,
         identity={
             "policy": [policy.name, policy.config],
+            **({"allocation": allocation.config} if allocation.config else {}),
+            **({"positions": "compact"} if policy.is_compact else {}),
             "unit": unit.identity,
             "guards": [rule.name, sinks, recent],
             "contract": [contract.name, contract.first_token],
@@ -144,7 +217,8 @@ def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
 
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:
     return CellSpec(
-        label=REFERENCE, policy=REFERENCE, policy_config={}, params="", unit="", unit_config={}, unit_rule=rule,
-        guards="", sinks=0, recent=0, contract="", first_token=first_token, budget="",
+        label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={},
+        is_compact=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="",
+        first_token=first_token, budget="",
         identity={"policy": REFERENCE, "first_token": first_token},
     )  # fmt: skip

@@ -31,7 +31,7 @@ from vorn.models.checkpoint import Checkpoint, find_checkpoint
 from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule, Reading
-from vorn.panel import PanelPlan, evaluation_identity
+from vorn.panel import PanelPlan, evaluation_identity, plan_panel
 from vorn.records import BadInput, Fixture, Manifest, digest
 from vorn.settings import check_guards_fit
 
@@ -49,6 +49,8 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     device = _device(cfg)
     checkpoint = find_checkpoint(settings["model"], device)
+    if plan.is_open:
+        plan = plan_panel(cfg, layers=checkpoint.config.get_text_config().num_hidden_layers)
     renderer = Renderer(
         checkpoint.tokenizer, settings["model"]["chat_template"], settings["model"]["template_arguments"]
     )

@@ -17,10 +17,12 @@ class Row:
     Attributes:
         branch: its index in the panel.
         positions: what it keeps in each layer, [1 or Hkv, n]; None: it continues on the prefill cache.
+        is_compact: whether its entries get new positions inside the cache.
     """
 
     branch: int
     positions: Sequence[Tensor] | None
+    is_compact: bool = False
 
     def slots(self, room: int) -> int:
         """Cache slots over all layers, `room` decoded tokens included; 0 of its own on the prefill cache."""

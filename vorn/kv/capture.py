@@ -16,6 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.cache import PrefillCache
 from vorn.kv.layout import Layout, layout
+from vorn.kv.rotary import LayerRotation
 from vorn.kv.signals import Accumulator, AttentionCall, PrefillSignals, Signal
 from vorn.records import BadInput
 
@@ -115,6 +116,7 @@ def prefill(
     chunk_tokens: int | None,
     room: int,
     seed: int,
+    evidence: tuple[int, ...] = (),
 ) -> Prefill:
     """Reads a prompt once and captures the declared signals.
 
@@ -125,6 +127,7 @@ def prefill(
         chunk_tokens: read the prompt in chunks of so many tokens; None for one forward.
         room: positions after the prompt for which the cache has room; tokens that `full` will generate.
         seed: this fixture's integer, see `fixture_seed`.
+        evidence: positions of the tokens that a reader needs for the answer.
     """
     _check(model, input_ids, chunk_tokens, room)
     plan, tokens = layout(model), input_ids.shape[1]
@@ -132,7 +135,7 @@ def prefill(
     cache = PrefillCache(plan.windows, tokens, room)
     drain(input_ids.device)
     start = perf_counter()
-    feed = _Feed(list(accumulators.values()), plan, cache)
+    feed = _Feed(list(accumulators.values()), plan, cache, model.get_decoder())
     with overridden_attention(model, feed.observe), feed.hooked(model.get_decoder().layers):
         for first in range(0, tokens, chunk_tokens or tokens):
             chunk = input_ids[:, first : first + (chunk_tokens or tokens)]
@@ -143,7 +146,8 @@ def prefill(
     seconds = perf_counter() - start
     if not all(layer.is_initialized for layer in cache.layers):
         raise BadInput("model: some of its layers put no keys and values into the cache they are given; choose another")
-    return Prefill(cache, PrefillSignals(captured, tokens, plan.shape, seed, input_ids.device), logits, seconds)
+    read = PrefillSignals(captured, tokens, plan.shape, seed, input_ids.device, evidence)
+    return Prefill(cache, read, logits, seconds)
 
 
 def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, room: int) -> None:
@@ -176,7 +180,8 @@ def _forward(model: PreTrainedModel, chunk: Tensor, first: int, cache: PrefillCa
 class _Feed:
     """Hands what a model's forwards compute to the accumulators; `first` is the position of the chunk's first token."""
 
-    def __init__(self, accumulators: list[Accumulator], plan: Layout, cache: PrefillCache) -> None:
+    def __init__(self, accumulators: list[Accumulator], plan: Layout, cache: PrefillCache, decoder: nn.Module) -> None:
+        self.decoder = decoder
         self.accumulators = accumulators
         self.plan = plan
         self.cache = cache
@@ -199,9 +204,10 @@ class _Feed:
         ) -> tuple[Tensor, Tensor | None]:
             check_arguments(kwargs)
             first_key = self.first + query.shape[2] - key.shape[2]
-            call = AttentionCall(query, key, scaling, softcap, sliding_window, self.first, first_key)
             layer = layer_index(module)
             self._check_layer(layer, key, sliding_window)
+            rotation = LayerRotation(self.decoder, layer, query.shape[-1])
+            call = AttentionCall(query, key, value, scaling, softcap, sliding_window, self.first, first_key, rotation)
             for accumulator in self.accumulators:
                 accumulator.on_attention(layer, call)
             known = {"scaling": scaling, "softcap": softcap, "sliding_window": sliding_window}

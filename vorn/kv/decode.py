@@ -13,8 +13,10 @@ from transformers import PreTrainedModel
 from vorn.kv.batching import Batch, Row, arrange
 from vorn.kv.cache import StepCache, live_positions
 from vorn.kv.capture import Prefill, drain, overridden_attention
+from vorn.kv.compact import compact, vacated
 from vorn.kv.ragged import GroupAttention, RaggedGroup
 from vorn.kv.retention import Kept, keep_all
+from vorn.kv.rotary import LayerRotation
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
@@ -131,7 +133,8 @@ def decode(
     tokens, room = prefill.signals.prompt_tokens, max_new_tokens - (first_token == "prefill")
     first_new = tokens - (first_token == "refeed")
     _check(prefill, first_token, first_new + room, greedy, max_cells, max_bytes)
-    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [_Text() for _ in branches])
+    moved = [vacated(branch.kept, first_new) for branch in branches]
+    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [_Text() for _ in branches], moved)
     drain(prefill.last_logits.device)
     start = perf_counter()
     if first_token == "prefill":
@@ -173,7 +176,8 @@ def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
         if kept.prompt_tokens != tokens:
             raise ValueError(f"branch {index} was pruned for a prompt of {kept.prompt_tokens} tokens, not {tokens}")
-        rows.append(Row(index, None if index == whole else live_positions(prefill.cache, kept, first_new)))
+        positions = None if index == whole else live_positions(prefill.cache, kept, first_new)
+        rows.append(Row(index, positions, kept.is_compact))
     return rows
 
 
@@ -189,11 +193,14 @@ class _Run:
     last_token: int
     on_logits: OnLogits | None
     texts: list[_Text]
+    vacated: list[int]  # positions that each branch's decoding moves back by
 
     def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
         """Decodes a batch; returns each branch's number of rows beside it and its share of the gathering's seconds."""
         start = perf_counter()
         groups = [RaggedGroup.of(group, self.prefill, self.first_new, self.room) for group in batch]
+        for group in groups:
+            self.compact(group)
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
         rows = [row for group in groups for row in group.branches]
@@ -207,6 +214,14 @@ class _Run:
                 self.step([row for group in groups for row in group.branches], step)
         return dict.fromkeys(rows, (len(rows), gather_s / len(rows)))
 
+    def compact(self, group: RaggedGroup) -> None:
+        """Gives the entries of the group's compact rows their new positions."""
+        decoder = self.model.get_decoder()
+        for row, branch in enumerate(group.branches):
+            if self.vacated[branch]:
+                rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
+                compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
+
     def step(self, rows: list[int], step: int) -> None:
         """Feeds one token per row, all at the same position."""
         texts = [self.texts[row] for row in rows]
@@ -214,7 +229,7 @@ class _Run:
         device = self.prefill.last_logits.device
         logits: Tensor = self.model(
             input_ids=torch.tensor(fed, device=device)[:, None],
-            position_ids=torch.full((len(fed), 1), self.first_new + step, device=device),
+            position_ids=torch.tensor([[self.first_new + step - self.vacated[row]] for row in rows], device=device),
             past_key_values=StepCache(),
             # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
             attention_mask=torch.ones(len(fed), 1, 1, 1, dtype=torch.bool, device=device),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vorn.kv.retention import Kept, retain
+from vorn.kv.allocation import Allocation
+from vorn.kv.retention import Kept, retain, units_peak
 from vorn.kv.signals import ModelShape, PrefillSignals, Scorer, Signal
 from vorn.kv.units import Unit, UnitRule
 
@@ -17,6 +18,8 @@ class CellPolicy:
     scorer: Scorer
     unit: Unit
     rule: UnitRule
+    allocation: Allocation | None = None  # None: the same number of entries in every layer and head
+    is_compact: bool = False  # kept entries get new positions inside the cache
 
     def needs(self, shape: ModelShape) -> frozenset[Signal]:
         """Signals that the prefill must capture. Raises BadInput if a parameter does not fit the model."""
@@ -30,15 +33,20 @@ class CellPolicy:
         Args:
             signals: of the shared prefill; the scorer's scores are computed once for all cells that share it.
             unit_ids: what `unit` says of the prompt's tokens.
-            budget_tokens: entries per layer and KV head, guards included.
+            budget_tokens: entries per layer and KV head in the mean, guards included.
             sinks: first tokens that are always kept.
             recent: last tokens that are always kept.
         """
-        return retain(
-            signals.scores(self.scorer),
+        scores = signals.scores(self.scorer)
+        by_unit = self.unit.shared and (not self.unit.only_if_peaked or units_peak(scores, unit_ids, self.rule))
+        kept = retain(
+            scores,
             budget_tokens,
-            unit_ids=unit_ids if self.unit.shared else None,
+            unit_ids=unit_ids if by_unit else None,
             rule=self.rule,
             sinks=sinks,
             recent=recent,
+            allocation=self.allocation,
+            layers=signals.shape.layers,
         )
+        return replace(kept, is_compact=True) if self.is_compact else kept

@@ -13,6 +13,7 @@ from vorn.kv.batching import Group
 from vorn.kv.cache import LayerBuffer, gather, whole_cache
 from vorn.kv.capture import AttentionFunction, Prefill, check_arguments, layer_index
 from vorn.kv.signals import ModelShape
+from vorn.records import BadInput
 
 
 @dataclass(eq=False)
@@ -23,11 +24,13 @@ class RaggedGroup:
         branches: which branch each row is.
         layers: the cache.
         biases: additive masks by (positions, window); those with a window hold for one step.
+        is_compact: whether a row's entries have new positions inside the cache, which the masks do not know.
     """
 
     branches: list[int]
     layers: list[LayerBuffer]
     biases: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+    is_compact: bool = False
 
     @classmethod
     def of(cls, group: Group, prefill: Prefill, first_new: int, room: int) -> RaggedGroup:
@@ -37,7 +40,7 @@ class RaggedGroup:
             layers = gather(prefill.cache, sets, first_new, room)
         else:
             layers = whole_cache(prefill.cache, prefill.signals.prompt_tokens, first_new)
-        return cls([row.branch for row in group], layers)
+        return cls([row.branch for row in group], layers, is_compact=any(row.is_compact for row in group))
 
     def begin_step(self) -> None:
         """Forgets the masks that move with the query."""
@@ -93,6 +96,12 @@ class GroupAttention:
             window = sliding_window if sliding_window is not None and sliding_window <= self.position else None
             cache, first, outputs = self.shape.cache(layer_index(module)), 0, []
             for group in self.groups:
+                if group.is_compact and window is not None:
+                    raise BadInput(
+                        f"positions=compact: layer {layer_index(module)} sees only the last {window} positions, in "
+                        "which entries of new positions would stand again; choose a model without sliding windows, "
+                        "shorter prompts, or a policy without positions=compact"
+                    )
                 rows = slice(first, first + len(group.branches))
                 first = rows.stop
                 buffer = group.layers[cache]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from vorn.kv.rotary import Rotation
 from vorn.records import BadInput, digest
 
 # Rows of attention scored at a time by `ColumnSums`: few enough that a block stays in the processor's cache.
@@ -68,20 +70,24 @@ class AttentionCall:
     Attributes:
         query: [1, H, q, D], after RoPE and any query norm.
         key: [1, Hkv, k, D], after RoPE; all keys so far, KV heads not repeated.
+        value: [1, Hkv, k, Dv], likewise.
         scaling: factor on the dot products.
         softcap: s becomes softcap * tanh(s / softcap) before the softmax; None for none.
         sliding_window: a query sees this many positions, itself included; None for all.
         first_query: position of query row 0.
         first_key: position of key column 0.
+        rotation: what turned the layer's queries and keys by their positions.
     """
 
     query: Tensor
     key: Tensor
+    value: Tensor
     scaling: float
     softcap: float | None
     sliding_window: int | None
     first_query: int
     first_key: int
+    rotation: Rotation
 
 
 class Accumulator(Protocol):
@@ -162,11 +168,16 @@ class _ResidualAccumulator:
 
 @dataclass(frozen=True)
 class LastAttention:
-    """Attention of the last prompt token, every layer and query head: [L, H, T] float32."""
+    """Attention of the last `queries` prompt tokens, summed over them, every layer and query head: [L, H, T] float32.
+
+    In a prompt of fewer tokens it is the attention of all of them.
+    """
+
+    queries: int = 1
 
     def accumulator(self, shape: ModelShape, prompt_tokens: int) -> Accumulator:
         """Collects it, for one prompt."""
-        return _AttentionAccumulator(shape, prompt_tokens, _last_row)
+        return _AttentionAccumulator(shape, prompt_tokens, partial(_last_rows, self.queries))
 
 
 @dataclass(frozen=True)
@@ -185,11 +196,11 @@ class ColumnSums:
 ChunkMass = Callable[[AttentionCall, int], Iterator[tuple[Tensor, int]]]
 
 
-def _last_row(call: AttentionCall, prompt_tokens: int) -> Iterator[tuple[Tensor, int]]:
+def _last_rows(queries: int, call: AttentionCall, prompt_tokens: int) -> Iterator[tuple[Tensor, int]]:
     rows = call.query.shape[2]
-    if call.first_query + rows == prompt_tokens:
-        weights, begin = attention_rows(call, rows - 1, rows)
-        yield weights[:, :, 0], call.first_key + begin
+    for start in range(max(0, prompt_tokens - queries - call.first_query), rows, BLOCK_ROWS):
+        weights, begin = attention_rows(call, start, min(start + BLOCK_ROWS, rows))
+        yield weights.sum(dim=2), call.first_key + begin
 
 
 def _column_sums(call: AttentionCall, prompt_tokens: int) -> Iterator[tuple[Tensor, int]]:
@@ -244,6 +255,7 @@ class PrefillSignals(Mapping[Signal, Tensor]):
         shape: the model's sizes.
         seed: integer of this fixture, for policies that draw.
         device: where the tensors are.
+        evidence: positions of the tokens that a reader needs for the answer, for cells that explain a loss.
     """
 
     captured: Mapping[Signal, Tensor]
@@ -251,6 +263,7 @@ class PrefillSignals(Mapping[Signal, Tensor]):
     shape: ModelShape
     seed: int
     device: torch.device
+    evidence: tuple[int, ...] = ()
     _scores: dict[Scorer, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, signal: Signal) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -14,11 +14,13 @@ Offsets = Sequence[tuple[int, int]]  # (start, end) characters of each token in 
 
 FITS = ("prefix", "drop_lowest")
 POOLS = ("max", "mean", "topk_mean")
+SPLITS = ("rules", "marks", "sentencex")
 
 _WORD = re.compile(r"\S+")
 # A run of terminators with the quotes and brackets that close it, standing before white space or at the end. Full-width
 # terminators need no space after them; a line break ends a sentence with or without a terminator.
 _STOP = re.compile(r"(?P<marks>[.!?…]+)[\"'”’»)\]}*_]*(?=\s|$)|[。！？]+[」』”’）]*|\n+")  # noqa: RUF001
+_MARK = re.compile(r"[.!?\n]")
 _LAST_WORD = re.compile(r"[^\s(\[{\"'“‘]+$")  # noqa: RUF001
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")  # "e.g", "U.S", "J": letters with dots between them
 _TITLES = re.compile(
@@ -57,9 +59,15 @@ class UnitRule:
 
 
 class Unit(Protocol):
-    """A segmentation of the prompt. `shared` units are one set for all layers and heads; others rank per head."""
+    """A segmentation of the prompt.
+
+    Attributes:
+        shared: one set for all layers and heads; others rank per layer and head.
+        only_if_peaked: whole units where the best of them stands out more than the best token does, else tokens.
+    """
 
     shared: ClassVar[bool]
+    only_if_peaked: ClassVar[bool]
 
     def __call__(self, text: str, offsets: Offsets) -> list[int]:
         """Unit id of every token: starts at 0, never falls, rises by at most 1."""
@@ -70,6 +78,7 @@ class Tokens:
     """Every token is its own unit, and may be kept in one layer or head and dropped in another."""
 
     shared: ClassVar[bool] = False
+    only_if_peaked: ClassVar[bool] = False
 
     def __call__(self, text: str, offsets: Offsets) -> list[int]:
         """Unit id of every token: its position."""
@@ -84,6 +93,7 @@ class Words:
     """
 
     shared: ClassVar[bool] = True
+    only_if_peaked: ClassVar[bool] = False
 
     def __call__(self, text: str, offsets: Offsets) -> list[int]:
         """Unit id of every token. Raises BadInput if offsets go backwards or leave the text."""
@@ -93,20 +103,65 @@ class Words:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences: they end after . ! ? (with closing quotes or brackets) before white space, or at a line break.
+    """Sentences; white space after a sentence belongs to it.
 
-    A full stop within a number or word ("3.14", "v1.2"), after an initial or dotted abbreviation ("J.", "e.g."),
-    after a title ("Dr.") or before a number ("No. 5") ends nothing. White space after a sentence belongs to it.
     Tokens without text (special tokens with empty offsets) join the unit before them, at the start the first unit.
+
+    Attributes:
+        split: where sentences end.
+            `rules`: after . ! ? (with closing quotes or brackets) before white space, or at a line break; but a full
+            stop within a number or word ("3.14", "v1.2"), after an initial or dotted abbreviation ("J.", "e.g."),
+            after a title ("Dr.") or before a number ("No. 5") ends nothing.
+            `marks`: at every . ! ? and line break, wherever it stands, as in the vorn-mat paper's harness.
+            `sentencex`: where Wikimedia's segmenter of that name says, by its rules for English.
     """
 
+    split: str
+
     shared: ClassVar[bool] = True
+    only_if_peaked: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise BadInput(f"unit.split={self.split!r}: legal values are {', '.join(SPLITS)}; choose one of them")
 
     def __call__(self, text: str, offsets: Offsets) -> list[int]:
         """Unit id of every token. Raises BadInput if offsets go backwards or leave the text."""
-        ends = [match.end() for match in _STOP.finditer(text) if not _is_abbreviation(text, match)]
-        starts = (_VISIBLE.search(text, end) for end in ends)
-        return _assign(text, offsets, sorted({start.start() for start in starts if start}))
+        starts = (_VISIBLE.search(text, end) for end in _ENDS[self.split](text))
+        first = len(text) - len(text.lstrip())  # white space before the first sentence belongs to it
+        return _assign(text, offsets, sorted({start.start() for start in starts if start and start.start() > first}))
+
+
+@dataclass(frozen=True)
+class Adaptive(Sentences):
+    """Sentences where their best score stands out more than the best token's does (peak z-score), else single tokens.
+
+    Decided for each prompt and score; pooled as `unit.pool` says. Source: vorn-mat 2589773, live_eviction.py, which
+    decides anew at every eviction.
+    """
+
+    only_if_peaked: ClassVar[bool] = True
+
+
+def _rule_ends(text: str) -> list[int]:
+    return [match.end() for match in _STOP.finditer(text) if not _is_abbreviation(text, match)]
+
+
+def _mark_ends(text: str) -> list[int]:
+    return [match.end() for match in _MARK.finditer(text)]
+
+
+def _sentencex_ends(text: str) -> list[int]:
+    from sentencex import get_sentence_boundaries
+
+    return [int(boundary["end_index"]) for boundary in get_sentence_boundaries("en", text)]
+
+
+_ENDS: dict[str, Callable[[str], list[int]]] = {
+    "rules": _rule_ends,
+    "marks": _mark_ends,
+    "sentencex": _sentencex_ends,
+}
 
 
 def _is_abbreviation(text: str, stop: re.Match[str]) -> bool:

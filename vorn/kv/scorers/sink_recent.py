@@ -16,7 +16,8 @@ class SinkRecent:
     """Attention sinks and recency (after StreamingLLM, arXiv:2309.17453): first `sinks` positions, then the latest.
 
     Formula: score_i = T + sinks - i for i < sinks, else i.
-    Published default: sinks = 4.
+    Published default: sinks = 4. With sinks = 0 it is a sliding window (preset `sliding_window`), with 64 the prefix
+    and suffix of the vorn-mat paper's harness (preset `prefix_suffix`).
     GQA: one set for all layers and heads.
     Departure, and the reason for the other name: kept tokens stay at their original positions; StreamingLLM assigns
     positions within its cache anew.
@@ -26,7 +27,7 @@ class SinkRecent:
 
     def __post_init__(self) -> None:
         if self.sinks < 0:
-            raise BadInput(f"policy.sink_recent.sinks={self.sinks}: must be at least 0 tokens; raise it")
+            raise BadInput(f"sinks={self.sinks} of a sink-and-recent policy: must be at least 0 tokens; raise it")
 
     def needs(self, shape: ModelShape) -> frozenset[Signal]:
         """Nothing."""

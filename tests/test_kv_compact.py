@@ -1,0 +1,113 @@
+"""Positions re-assigned inside the cache. Oracle: one forward in which attention rotates unrotated keys itself."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+
+import pytest
+import torch
+from tiny_models import WINDOW, prompt, tiny_model
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from vorn.kv.capture import prefill
+from vorn.kv.decode import Branch, Decoding, decode
+from vorn.kv.policy import CellPolicy
+from vorn.kv.retention import Kept
+from vorn.kv.scorers.sink_recent import SinkRecent
+from vorn.kv.units import Tokens, UnitRule
+from vorn.records import BadInput
+
+TOKENS, NEW = 2 * WINDOW + 5, 6
+RULE = UnitRule(fill=True, fit="prefix", pool="max", top_k=3)
+
+
+def turned(states: Tensor, positions: list[int], theta: float) -> Tensor:
+    """[n, D] states rotated by RoPE as complex numbers: dimension d is the real part, d + D / 2 the imaginary one."""
+    real, imaginary = states.double().chunk(2, dim=-1)
+    speeds = theta ** (-torch.arange(real.shape[-1], dtype=torch.float64) / real.shape[-1])
+    angles = torch.tensor(positions, dtype=torch.float64)[:, None] * speeds
+    result = torch.complex(real, imaginary) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([result.real, result.imag], dim=-1)
+
+
+def reference(family: str, ids: Tensor, kept: list[int], first_new: int) -> Tensor:
+    """Logits [T + n, V]: rows from `first_new` on see kept columns only, and all of these at their rank."""
+    model, tokens = tiny_model(family), ids.shape[1]
+    theta = model.config.rope_parameters["rope_theta"]
+    inside = [p for p in kept if p < first_new]
+
+    ranks = {position: inside.index(position) for position in inside}
+    ranks |= {position: len(inside) + position - first_new for position in range(first_new, tokens)}
+
+    def attention(module, query, key, value, mask, *, scaling, **_):
+        output = torch.empty_like(query)
+        for head in range(query.shape[1]):
+            keys, values = key[0, head // 2], value[0, head // 2].double()
+            for row in range(tokens):
+                is_new = row >= first_new
+                seen = [c for c in range(row + 1) if not is_new or c in ranks]
+                q = turned(query[0, head, row : row + 1], [ranks[row] if is_new else row], theta)
+                k = turned(keys[seen], [ranks[c] if is_new else c for c in seen], theta)
+                output[0, head, row] = (q @ k.T * scaling).softmax(-1)[0] @ values[seen]
+        return output.transpose(1, 2), None
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(sys.modules[type(model).__module__], "apply_rotary_pos_emb", lambda q, k, *_, **__: (q, k))
+        patch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, "sdpa", attention)
+        return model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+
+
+def run(family: str, branches: list[Branch], first_token: str) -> tuple[Decoding, dict[int, list[Tensor]]]:
+    logits: dict[int, list[Tensor]] = defaultdict(list)
+
+    def note(running: list[int], step: int, rows: Tensor) -> None:
+        for branch, row in zip(running, rows, strict=True):
+            logits[branch].append(row)
+
+    read = prefill(tiny_model(family), prompt(TOKENS), frozenset(), chunk_tokens=None, room=NEW, seed=0)
+    done = decode(
+        tiny_model(family), read, branches, first_token=first_token, last_token=int(prompt(TOKENS)[0, -1]),
+        max_new_tokens=NEW, eos_ids=frozenset(), pad_id=None, max_cells=8, max_bytes=2**30, on_logits=note,
+    )  # fmt: skip
+    return done, logits
+
+
+def kept(*positions: int, is_compact: bool = True) -> Kept:
+    return Kept((torch.tensor([positions]),), TOKENS, is_compact)
+
+
+SETS = [(0, 1, 2, 3, *range(40, TOKENS)), (5, 17, 18, 30), (0, 20, 21, TOKENS - 1)]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("first_token", ["refeed", "prefill"])
+def test_compact_rows_equal_a_forward_with_keys_rotated_anew(family: str, first_token: str) -> None:
+    branches = [Branch(kept(*SETS[0])), Branch(kept(*SETS[1], is_compact=False)), Branch(None), Branch(kept(*SETS[2]))]
+    done, logits = run(family, branches, first_token)
+    for index, chosen in ((0, SETS[0]), (3, SETS[2])):
+        ids = torch.cat([prompt(TOKENS), torch.tensor([done.cells[index].token_ids])], dim=1)
+        want = reference(family, ids, list(chosen), TOKENS - (first_token == "refeed"))[TOKENS - 1 : -1]
+        torch.testing.assert_close(torch.stack(logits[index]), want, rtol=0, atol=5e-5)
+    plain = run(family, [Branch(kept(*SETS[0], is_compact=False)), branches[1], Branch(None)], first_token)[1]
+    assert (logits[0][-1] - plain[0][-1]).abs().max() > 0.01  # positions matter here
+    for one, other in ((1, 1), (2, 2)):  # and neighbours in the batch are as they were
+        torch.testing.assert_close(torch.stack(logits[one]), torch.stack(plain[other]), rtol=0, atol=5e-5)
+
+
+def test_what_cannot_be_compacted_is_refused() -> None:
+    two = Kept((torch.tensor([[0, 1], [2, 3]]),), TOKENS, True)
+    with pytest.raises(BadInput, match="positions=compact needs one set for all layers and heads"):
+        run("llama", [Branch(two)], "refeed")
+    with pytest.raises(BadInput, match=rf"positions=compact: layer 0 sees only the last {WINDOW} positions"):
+        run("mistral", [Branch(kept(*SETS[0]))], "refeed")
+
+
+def test_a_compact_policy_marks_what_it_keeps() -> None:
+    signals = prefill(tiny_model("llama"), prompt(TOKENS), frozenset(), chunk_tokens=None, room=1, seed=0).signals
+    for is_compact in (True, False):
+        policy = CellPolicy(SinkRecent(sinks=4), Tokens(), RULE, is_compact=is_compact)
+        got = policy.keep(signals, range(TOKENS), 10, sinks=0, recent=1)
+        assert got.is_compact is is_compact
+        assert got.positions[0].tolist() == [[0, 1, 2, 3, *range(TOKENS - 6, TOKENS)]]
