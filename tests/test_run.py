@@ -322,3 +322,33 @@ def test_an_empty_or_ambiguous_task_is_refused_before_weights(
     monkeypatch.setattr("vorn.models.checkpoint.Checkpoint.load", lambda *_, **__: pytest.fail("weights were loaded"))
     with pytest.raises(BadInput, match=message):
         evaluate(f"task._target_=tests.test_run.{task}")
+
+
+def test_every_layer_is_a_cell_and_one_layer_alone_is_measured_already(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("policy.vorn.layer=all", "unit=[token]", "limit=2") == 0
+    cells = {f"vorn(layer={layer})/token/32" for layer in range(4)} | {"full", "random/token/32"}
+    assert {one.cell for one in observations(tmp_path)} == cells
+    assert evaluate("policy.vorn.layer=2", "unit=[token]", "limit=2") == 0
+    assert "all 2 fixtures x 3 cells are measured" in capsys.readouterr().out
+
+
+class WithoutEvidence(NoFixtures):
+    """A task whose one fixture names no evidence."""
+
+    def __iter__(self) -> Any:
+        words = " ".join(["word"] * 60)
+        return iter(
+            (Fixture(fixture_id="one", prompt=words, answer_prefix="", question_start=1, answers=("c",), evidence=()),)
+        )
+
+
+def test_an_oracle_without_evidence_is_an_error_and_no_other_cells(evaluate: Evaluate, tmp_path: Path) -> None:
+    oracle = "+policy.evidence_keep={_target_: vorn.kv.scorers.evidence.EvidenceKeep, after: 0}"
+    assert evaluate("task._target_=tests.test_run.WithoutEvidence", oracle, "unit=[token]") == 3
+    errors = {one.cell: one.error for one in observations(tmp_path)}
+    (failed,) = (cell for cell, error in errors.items() if error)
+    assert failed.startswith("evidence_keep")
+    assert "this fixture names no evidence" in str(errors[failed])
+    assert len(errors) == 4
