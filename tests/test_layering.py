@@ -22,7 +22,8 @@ EDGES: dict[str, set[str]] = {
     "vorn": set(),
     "vorn.records": set(),
     "vorn.jsonl": {"vorn.records"},
-    "vorn.grading": {"vorn.records"},
+    "vorn.metrics": set(),
+    "vorn.grading": {"vorn.records", "vorn.metrics"},
     "vorn.ledger": {"vorn.records", "vorn.jsonl"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
@@ -71,7 +72,10 @@ CONFIGURATION = {"hydra", "omegaconf"}
 # Module or package -> third-party packages that it must not import when it is imported.
 FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
-    **{f"vorn.{name}": HEAVY | CONFIGURATION for name in ("records", "jsonl", "grading", "ledger", "stats", "report")},
+    **{
+        f"vorn.{name}": HEAVY | CONFIGURATION
+        for name in ("records", "jsonl", "metrics", "grading", "ledger", "stats", "report")
+    },
     **{
         f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
     },

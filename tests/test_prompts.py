@@ -73,3 +73,18 @@ def test_a_template_that_changes_the_text_is_refused(chatty: Any) -> None:
 def test_an_unknown_setting_is_refused(pocket_tokenizer: Any) -> None:
     with pytest.raises(BadInput, match=r"model.chat_template='no': legal values are auto and false"):
         Renderer(pocket_tokenizer, "no")
+
+
+def test_evidence_of_many_spans_is_every_token_that_overlaps_one(pocket_tokenizer: Any) -> None:
+    """Oracle: each token against each span; spans in any order, some overlapping, one empty."""
+    text = "The fox has 1234567. What has the fox? Nobody knows what the red fox has."
+    spans = ((30, 41), (4, 7), (5, 9), (9, 11), (11, 11), (60, 61))
+    given = Fixture(fixture_id="f", prompt=text, answer_prefix="", question_start=0, answers=("x",), evidence=spans)
+    prompt = Renderer(pocket_tokenizer, "auto").prompt(given)
+    expected = [
+        position
+        for position, (start, end) in enumerate(prompt.offsets)
+        if any(start < stop and first < end for first, stop in spans)
+    ]
+    assert list(prompt.evidence) == expected
+    assert 5 < len(expected) < len(prompt.offsets) - 5
