@@ -68,7 +68,7 @@ class RulerNiah(Generated):
         asked = rng.sample(keys, self.queries)
         needles = [(key, value) for key in keys for value in of_key[key]]
         rng.shuffle(needles)
-        question = _Question(self.value_kind, asked, tuple(value for key in asked for value in of_key[key]))
+        question = Question(self.value_kind, asked, tuple(value for key in asked for value in of_key[key]))
         if self.haystack == "essay":
             essay = read_essay(str(self.essay), max(1, self.prompt_tokens))
             return self.fitted(lambda count: self._in_essay(index, essay, count, needles, question), essay.pieces)
@@ -89,7 +89,7 @@ class RulerNiah(Generated):
         ]
 
     def _in_lines(
-        self, index: int, lines: Sequence[str], needles: Sequence[tuple[str, str]], question: _Question
+        self, index: int, lines: Sequence[str], needles: Sequence[tuple[str, str]], question: Question
     ) -> Draft:
         places = among(self.rng(index, f"places/{len(lines)}"), len(needles), len(lines))
         texts = [needle(self.value_kind, key, value) for key, value in needles]
@@ -101,7 +101,7 @@ class RulerNiah(Generated):
         return question.draft(writing)
 
     def _in_essay(
-        self, index: int, essay: Essay, count: int, needles: Sequence[tuple[str, str]], question: _Question
+        self, index: int, essay: Essay, count: int, needles: Sequence[tuple[str, str]], question: Question
     ) -> Draft:
         sentences = essay.sentences(count)
         places = spread(self.rng(index, "depths"), len(needles), sentences)
@@ -117,10 +117,11 @@ class RulerNiah(Generated):
         return question.draft(writing)
 
 
-class _Question:
+class Question:
     """The texts around a haystack: one for a single value, another for several."""
 
     def __init__(self, kind: str, keys: Sequence[str], answers: tuple[str, ...]) -> None:
+        """`kind` of the values, the keys that are asked for, and the values of all of them."""
         self.keys, self.answers = tuple(keys), answers
         single = len(answers) == 1
         noun = kind[:-1] if single else kind
@@ -133,13 +134,14 @@ class _Question:
         self._asked = f"\nWhat {'is' if single else 'are all'} {mentioned}?"
         self._prefix = f" The{mentioned[3:]} {'is' if single else 'are'}"
 
-    def draft(self, context: Writing) -> Draft:
+    def draft(self, context: Writing, **metadata: str | int | float) -> Draft:
+        """The prompt that asks it after `context`."""
         return Draft(
             context=context,
             question=self._asked,
             prefix=self._prefix,
             answers=self.answers,
-            metadata={"keys": ", ".join(self.keys)},
+            metadata={"keys": ", ".join(self.keys), **metadata},
         )
 
 

@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 from scipy.special import zeta
 from scipy.stats import chisquare
 
 from tasks.haystack import NOISE
-from tests.composing import changed_to, composed
+from tests.composing import composed, task_config
 from vorn.records import BadInput, Fixture
 
 NEEDLE = re.compile(r"One of the special magic (numbers|uuids) for (\S+) is: (\S+)\.(?=\s|$)")
@@ -45,15 +44,7 @@ def first(count: int, task: str, *overrides: str, counter: Any = count_words) ->
 
 @functools.cache
 def made(task: str, *overrides: str, counter: Any = count_words) -> Any:
-    cfg = composed_once(task)
-    for one in overrides:
-        cfg = changed_to(cfg, f"task.{one}")
-    return instantiate(cfg.task, count_tokens=counter)
-
-
-@functools.cache
-def composed_once(task: str) -> DictConfig:
-    return composed(f"task={task}", "task.sequence_tokens=900")
+    return instantiate(task_config(task, "sequence_tokens=900", *overrides), count_tokens=counter)
 
 
 # Published in scripts/synthetic.yaml: haystack, form of keys, form of values, keys, values of each, queries.
