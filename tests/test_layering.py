@@ -25,6 +25,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.metrics": set(),
     "vorn.grading": {"vorn.records", "vorn.metrics"},
     "vorn.ledger": {"vorn.records", "vorn.jsonl"},
+    "vorn.regrade": {"vorn.records", "vorn.grading", "vorn.ledger"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
@@ -74,7 +75,7 @@ FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
     **{
         f"vorn.{name}": HEAVY | CONFIGURATION
-        for name in ("records", "jsonl", "metrics", "grading", "ledger", "stats", "report")
+        for name in ("records", "jsonl", "metrics", "grading", "ledger", "regrade", "stats", "report")
     },
     **{
         f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
