@@ -104,7 +104,7 @@ class Generated:
         return self.draft(index).fixture(f"{self.name}/seed{self.seed}/{index}", self.answer_prefix)
 
     def draft(self, index: int) -> Draft:
-        """The prompt of fixture `index`."""
+        """The prompt of fixture `index`; a task that orders its fixtures in another way has an `__iter__` instead."""
         raise NotImplementedError
 
     def rng(self, index: int, what: str = "") -> random.Random:

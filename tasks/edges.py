@@ -55,18 +55,18 @@ class EdgeCases(Generated):
         needles = [(depth, needle("numbers", keys[one], values[one]), one < asked) for depth, one in placed]
         essay = read_essay(str(self.essay), max(1, self.prompt_tokens))
 
-        def make(count: int) -> Draft:
-            sentences = essay.sentences(count)
+        def make(sentences: int) -> Draft:
+            words = essay.words_of(sentences)
             texts: list[tuple[str, bool]] = []
             done = 0
             for depth, text, is_asked in needles:
                 place = int(sentences * depth)
-                texts += [(essay.cut(done, place, count), False), (text, is_asked)]
+                texts += [(essay.cut(done, place, words), False), (text, is_asked)]
                 done = place
-            texts.append((essay.cut(done, sentences, count), False))
+            texts.append((essay.cut(done, sentences, words), False))
             return question.draft(_joined("" if kind == "first" else question.intro, texts), kind=kind)
 
-        return self.fitted(make, [] if kind == "short" else essay.pieces)
+        return self.fitted(make, [] if kind == "short" else essay.sentence_pieces)
 
 
 def _joined(intro: str, texts: Sequence[tuple[str, bool]]) -> Writing:

@@ -79,16 +79,15 @@ class _Row(Generated):
         key, value = distinct(rng, "words", 1, set())[0], distinct(rng, "numbers", 1, set())[0]
         question = Question("numbers", [key], (value,))
 
-        def make(count: int) -> Draft:
-            sentences = essay.sentences(count)
-            place = int(sentences * depth)
-            before, after = essay.cut(0, place, count), essay.cut(place, sentences, count)
+        def make(sentences: int) -> Draft:
+            place, words = int(sentences * depth), essay.words_of(sentences)
+            before, after = essay.cut(0, place, words), essay.cut(place, sentences, words)
             writing = Writing(question.intro)
             writing.add(before + " " if before else "")
             writing.add(needle("numbers", key, value), evidence=True)
             writing.add(" " + after if after else "")
             return question.draft(writing, length_tokens=self.sequence_tokens, depth=depth)
 
-        draft = self.fitted(make, essay.pieces)
+        draft = self.fitted(make, essay.sentence_pieces)
         name = f"{self.name}/seed{self.seed}/{self.sequence_tokens}/{depth:g}/{again}"
         return draft.fixture(name, self.answer_prefix)

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from tasks import prose
@@ -34,6 +35,15 @@ class Essay:
     def pieces(self) -> list[str]:
         """What each word adds to the text."""
         return [" " + word for word in self.words]
+
+    @cached_property
+    def sentence_pieces(self) -> list[str]:
+        """What each sentence adds to the text."""
+        return [" " + " ".join(self.words[first:last]) for first, last in pairwise([*self.starts, len(self.words)])]
+
+    def words_of(self, sentences: int) -> int:
+        """Number of words of the first `sentences` sentences."""
+        return self.starts[sentences] if sentences < len(self.starts) else len(self.words)
 
     def sentences(self, count: int) -> int:
         """Number of sentences among the first `count` words; the last may be cut."""

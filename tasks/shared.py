@@ -50,27 +50,25 @@ class SharedContext(Generated):
         needles = list(zip(keys, distinct(rng, "numbers", self.keys, set()), strict=True))
         essay = read_essay(str(self.essay), max(1, self.prompt_tokens))
         asked = rng.sample(needles, self.questions)
-        words = min(
-            int(self.fitted(partial(self._draft, context, essay, needles, one), essay.pieces).metadata["words"])
-            for one in asked
-        )
-        drafts = [self._draft(context, essay, needles, one, words) for one in asked]
+        makers = [partial(self._draft, context, essay, needles, one) for one in asked]
+        fitting = min(int(self.fitted(make, essay.sentence_pieces).metadata["sentences"]) for make in makers)
+        drafts = [make(fitting) for make in makers]
         return [replace(draft, metadata={**draft.metadata, "context": context}) for draft in drafts]
 
     def _draft(
-        self, context: int, essay: Essay, needles: Sequence[tuple[str, str]], asked: tuple[str, str], count: int
+        self, context: int, essay: Essay, needles: Sequence[tuple[str, str]], asked: tuple[str, str], sentences: int
     ) -> Draft:
-        sentences = essay.sentences(count)
+        words = essay.words_of(sentences)
         # Every question stands under the same intro: RULER's for several needles, as a reader does not know which.
         several = Question("numbers", [key for key, _ in needles], tuple(value for _, value in needles))
         writing, done = Writing(several.intro), 0
         places = spread(self.rng(context, "depths"), len(needles), sentences)
         for place, one in zip(places, needles, strict=True):
-            before = essay.cut(done, place, count)
+            before = essay.cut(done, place, words)
             writing.add(before + " " if before else "")
             writing.add(needle("numbers", *one), evidence=one == asked)
             writing.add(" ")
             done = place
-        writing.add(essay.cut(done, sentences, count))
-        draft = Question("numbers", [asked[0]], (asked[1],)).draft(writing, words=count)
+        writing.add(essay.cut(done, sentences, words))
+        draft = Question("numbers", [asked[0]], (asked[1],)).draft(writing, sentences=sentences)
         return replace(draft, cluster=f"{self.name}/seed{self.seed}/context{context}")

@@ -159,6 +159,10 @@ ROUGE = [
     ("one two three", "three two one", 0.33333332833333337),
     ("no overlap here", "nothing in common", 0.0),
     ("same. same. same.", "same", 0.999999995),
+    # Which of several longest common subsequences is taken changes their union.
+    ("c a. c d", "a c", 0.39999999520000007),
+    ("a d c. a d", "c a", 0.39999999520000007),
+    ("b b. b d", "b c a", 0.39999999520000007),
 ]
 
 

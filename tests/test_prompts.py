@@ -76,9 +76,9 @@ def test_an_unknown_setting_is_refused(pocket_tokenizer: Any) -> None:
 
 
 def test_evidence_of_many_spans_is_every_token_that_overlaps_one(pocket_tokenizer: Any) -> None:
-    """Oracle: each token against each span; spans in any order, some overlapping, one empty."""
+    """Oracle: each token against each span; spans in any order, some overlapping, one within another, one empty."""
     text = "The fox has 1234567. What has the fox? Nobody knows what the red fox has."
-    spans = ((30, 41), (4, 7), (5, 9), (9, 11), (11, 11), (60, 61))
+    spans = ((31, 33), (28, 41), (4, 7), (5, 9), (11, 11), (60, 61), (64, 65), (68, 69))
     given = Fixture(fixture_id="f", prompt=text, answer_prefix="", question_start=0, answers=("x",), evidence=spans)
     prompt = Renderer(pocket_tokenizer, "auto").prompt(given)
     expected = [

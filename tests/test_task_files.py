@@ -216,6 +216,10 @@ def test_an_answer_prefix_of_its_own_begins_the_assistants_turn(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "datasets", Fake([row]))
     (fixture,) = hub("anything")
     assert (fixture.answer_prefix, fixture.metadata["answer_prefix_turn"]) == (" Answer: they are", "assistant")
+    assert fixture.prompt[fixture.question_start :].startswith(
+        "\nQuestion: Find all variables that are assigned the value 2"
+    )
+    assert [fixture.prompt[start:end] for start, end in fixture.evidence] == ["BBB", "CCC", "BBB"]
 
 
 @pytest.mark.parametrize(

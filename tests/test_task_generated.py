@@ -24,12 +24,11 @@ def first(count: int, task: str, *overrides: str) -> list[Fixture]:
     return list(islice(instantiate(task_config(task, *overrides), count_tokens=count_words), count))
 
 
-def words_before(fixture: Fixture) -> float:
-    """Share of the context's words that stand before the needle, the intro and the needle left out."""
+def around(fixture: Fixture) -> tuple[str, str]:
+    """The essay before the first needle that is asked for, and after the last."""
     start = fixture.prompt.index("\n") + 1 if fixture.evidence[0][0] else 0
-    before = len(fixture.prompt[start : fixture.evidence[0][0]].split())
-    after = len(fixture.prompt[fixture.evidence[-1][1] : fixture.question_start].split())
-    return before / max(1, before + after)
+    before = fixture.prompt[start : fixture.evidence[0][0]]
+    return before, fixture.prompt[fixture.evidence[-1][1] : fixture.question_start]
 
 
 def test_every_cell_of_the_grid_has_its_length_and_depth() -> None:
@@ -38,8 +37,9 @@ def test_every_cell_of_the_grid_has_its_length_and_depth() -> None:
     assert Counter(cells) == {(length, depth): 3 for length in (300, 700) for depth in (0, 0.25, 0.5, 1)}
     assert cells[:8] == cells[8:16]
     for fixture, (length, depth) in zip(fixtures, cells, strict=True):
-        assert int(length) - 14 <= count_words(fixture.prompt, fixture.answer_prefix) + 12 <= int(length)
-        assert abs(words_before(fixture) - float(depth)) < 18 / 280  # no sentence has more than 17 words
+        assert int(length) - 17 <= count_words(fixture.prompt, fixture.answer_prefix) + 12 <= int(length)
+        before, after = (len(re.findall(r"[.?!](?: |$)", text)) for text in around(fixture))
+        assert before == int((before + after) * float(depth))
         assert NEEDLE.findall(fixture.prompt) == [(fixture.metadata["keys"], fixture.answers[0])]
     assert len({fixture.answers for fixture in fixtures}) == len({fixture.fixture_id for fixture in fixtures}) == 24
 
@@ -68,7 +68,7 @@ def test_edge_cases_are_what_they_are_called() -> None:
         needles = dict(NEEDLE.findall(fixture.prompt))
         spans = [fixture.prompt[start:end] for start, end in fixture.evidence]
         assert [needles[NEEDLE.findall(span)[0][0]] for span in spans] == list(fixture.answers)
-        before, after = words_before(fixture), fixture.prompt[fixture.evidence[-1][1] : fixture.question_start]
+        before, after = around(fixture)
         if kind == "first":
             assert fixture.evidence[0][0] == 0
             assert len(fixture.prompt.split()) > 300
@@ -79,13 +79,13 @@ def test_edge_cases_are_what_they_are_called() -> None:
             assert len(fixture.prompt.split()) < 60
         elif kind == "several":
             assert len(fixture.answers) == len(needles) == 3
-            assert before < 0.6
+            assert 0 < len(before) < len(after) * 2
         else:
             asked = re.findall(r"number for (\S+) mentioned", fixture.prompt)[0]
             (twin,) = set(needles) - {asked}
             assert sum(a == b for a, b in zip(asked.split("-"), twin.split("-"), strict=True)) == 1
             assert after.endswith(f"for {twin} is: {needles[twin]}.") == (kind == "late_twin")
-            assert (before == 0) == (kind == "late_twin")
+            assert (before == "") == (kind == "late_twin")
 
 
 def test_questions_of_a_cluster_share_their_context_and_differ() -> None:
@@ -105,6 +105,18 @@ def test_questions_of_a_cluster_share_their_context_and_differ() -> None:
             assert NEEDLE.findall(evidence) == [(asked[0], fixture.answers[0])]
             assert count_words(fixture.prompt, fixture.answer_prefix) + 12 <= 500
     assert len({fixture.prompt[: fixture.question_start] for fixture in fixtures}) == 3
+
+
+def test_the_longest_question_of_a_context_fits_too() -> None:
+    """Keys differ in their characters, so that with these as tokens the questions differ in length."""
+
+    def count(prompt: str, prefix: str) -> int:
+        return len(prompt + prefix)
+
+    task = instantiate(task_config("shared_context", "sequence_tokens=2500"), count_tokens=count)
+    lengths = [count(fixture.prompt, fixture.answer_prefix) + 12 for fixture in islice(task, 40)]
+    assert 2500 - 120 < max(lengths) <= 2500
+    assert len(set(lengths)) > 10
 
 
 def test_more_questions_than_needles_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import random
 import re
 import uuid
 from collections import Counter
@@ -18,7 +19,9 @@ from hydra.utils import instantiate
 from scipy.special import zeta
 from scipy.stats import chisquare
 
+from tasks import prose
 from tasks.haystack import NOISE
+from tasks.ruler_niah import distinct
 from tests.composing import composed, task_config
 from vorn.records import BadInput, Fixture
 
@@ -120,6 +123,12 @@ def test_the_texts_around_a_haystack_are_rulers(name: str, intro: str, question:
     assert re.fullmatch(prefix, fixture.answer_prefix)
 
 
+def test_keys_differ_from_each_other_and_from_those_that_are_taken() -> None:
+    every = {f"{adjective}-{noun}" for adjective in prose.ADJECTIVES for noun in prose.NOUNS}
+    free = {"amber-oak", "zesty-zebra", "calm-cup"}
+    assert set(distinct(random.Random(0), "words", 3, every - free)) == free
+
+
 def test_uuids_are_random_ones() -> None:
     values = [value for fixture in first(3, "niah_multikey_3") for _, _, value in NEEDLE.findall(fixture.prompt)]
     assert {uuid.UUID(value).version for value in values} == {4}
@@ -169,10 +178,13 @@ def test_the_solved_example_of_variable_tracking_is_right_and_short() -> None:
     assert len(set(examples)) == 5
 
 
-def test_several_chains_in_an_essay_are_kept_apart() -> None:
+def test_several_chains_in_an_essay_are_mixed_and_kept_apart() -> None:
+    runs = []
     for fixture in first(4, "vt", "chains=3", "hops=2", "haystack=essay", "essay=invented"):
         text = fixture.prompt[fixture.prompt.rindex("Memorize and track") :]
         assert text.count("VAR ") == 3 * (3 + 2)
+        lines = re.findall(r"VAR ([A-Z]{5}) =", text)
+        runs.append("".join("x" if name in fixture.answers else "." for name in lines).count("xxx"))
         assert len(fixture.answers) == 3
         assert all(line.endswith(".") for line in (fixture.prompt[a:b] for a, b in fixture.evidence))
         value = re.search(r"assigned the value (\d{5}) in", text)
@@ -182,6 +194,7 @@ def test_several_chains_in_an_essay_are_kept_apart() -> None:
             if source == value[1] or source in holding:
                 holding.append(name)
         assert tuple(holding) == fixture.answers
+    assert sum(runs) < 4
 
 
 @pytest.mark.parametrize(("tokens", "often", "seldom", "example"), [(900, 6, 1, (3, 1)), (4500, 30, 3, (10, 3))])
@@ -388,6 +401,7 @@ def test_an_essay_can_be_text_or_json_and_is_repeated_where_it_is_too_short(tmp_
     needle = text.prompt[slice(*text.evidence[0])]
     before, after = text.prompt[text.prompt.index("\n") + 1 : text.question_start].split(needle)
     words = (before + after).split()
+    assert len(words) > 500
     assert words == (sentences.split() * 100)[: len(words)]
     assert not before or before.rstrip().endswith((".", "!", "?"))
     with pytest.raises(BadInput, match=r"bad.json' is JSON without the key text"):

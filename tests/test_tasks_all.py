@@ -191,10 +191,10 @@ def test_the_seed_changes_the_fixtures_and_a_longer_run_begins_alike(name: str, 
         assert [one.answers for one in other] != [one.answers for one in fixtures(name, inputs, count_words, 2)]
 
 
-@pytest.mark.parametrize("name", ["niah_single_1", "shared_context", "hops"])
+@pytest.mark.parametrize("name", ["niah_single_1", "niah_grid", "edges", "shared_context", "hops"])
 def test_evidence_stands_in_whole_sentences(name: str, inputs: Path) -> None:
     """Units drop sentences whole: a needle is one, so that it is kept or lost as a whole."""
-    for fixture in fixtures(name, inputs, count_words, 3):
+    for fixture in fixtures(name, inputs, count_words, 12):
         words = [(i, i + len(word)) for i, word in _words(fixture.prompt)]
         units = Sentences()(fixture.prompt, words)
         assert len(units) == len(Words()(fixture.prompt, words))
