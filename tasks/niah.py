@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tasks import prose
+from tasks.fitting import Lengths
 from vorn.records import BadInput, Fixture
 
 
@@ -92,19 +93,23 @@ class NiahMultikey:
         return self._assemble(f"{self.name}/seed{self.seed}/{index}", pool[:count], needles)
 
     def _fitting(self, pool: Sequence[str], needles: Sequence[_Needle]) -> int:
-        """The largest number of sentences whose prompt has at most `context_tokens` tokens, by bisection."""
+        """The largest number of sentences whose prompt has at most `context_tokens` tokens."""
 
         def tokens(count: int) -> int:
             made = self._assemble("", pool[:count], needles)
             return self.count_tokens(made.prompt, made.answer_prefix)
 
-        least = tokens(0)
-        if least > self.context_tokens:
+        count = self._lengths.fit(self.context_tokens, tokens, [" " + sentence for sentence in pool])
+        if count is None:
             raise BadInput(
                 f"task.context_tokens={self.context_tokens} cannot hold {self.keys} needles and the question; "
-                f"raise it to >= {least} or lower task.keys"
+                f"raise it to >= {tokens(0)} or lower task.keys"
             )
-        return bisect.bisect_right(range(len(pool) + 1), self.context_tokens, key=tokens) - 1
+        return count
+
+    @cached_property
+    def _lengths(self) -> Lengths:
+        return Lengths(self.count_tokens)
 
     def _assemble(self, fixture_id: str, sentences: Sequence[str], needles: Sequence[_Needle]) -> Fixture:
         template = Template()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import CONF, ROOT, composed
+from composing import CONF, ROOT, changed_to, composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -39,7 +39,11 @@ def targets(node: Any) -> list[str]:
 def test_every_option_composes_and_plans(path: Path) -> None:
     group, option = path.parent.relative_to(CONF).as_posix(), path.stem
     given = [f"{group}=[{option}]" if group in AXES else f"{group}={option}"]
-    plan = plan_panel(composed(*given, "model.id=somewhere"))
+    cfg = composed(*given)
+    chosen: Any = OmegaConf.to_container(cfg)
+    for key in [key for key, value in (chosen.get(group) or {}).items() if value == "???"]:
+        cfg = changed_to(cfg, f"{group}.{key}=somewhere")
+    plan = plan_panel(cfg)
     assert plan.reference.label == "full"
     if group in AXES and option not in ("full", "all", "uniform"):
         # Units, which all heads keep, make a cell without an allocation over heads.

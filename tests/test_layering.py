@@ -22,8 +22,10 @@ EDGES: dict[str, set[str]] = {
     "vorn": set(),
     "vorn.records": set(),
     "vorn.jsonl": {"vorn.records"},
-    "vorn.grading": {"vorn.records"},
+    "vorn.metrics": set(),
+    "vorn.grading": {"vorn.records", "vorn.metrics"},
     "vorn.ledger": {"vorn.records", "vorn.jsonl"},
+    "vorn.regrade": {"vorn.records", "vorn.grading", "vorn.ledger"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
@@ -91,7 +93,18 @@ FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
     **{
         f"vorn.{name}": HEAVY | CONFIGURATION
-        for name in ("records", "jsonl", "grading", "ledger", "stats", "stopping", "report", "audit")
+        for name in (
+            "records",
+            "jsonl",
+            "metrics",
+            "grading",
+            "ledger",
+            "regrade",
+            "stats",
+            "stopping",
+            "report",
+            "audit",
+        )
     },
     **{
         f"vorn.{name}": HEAVY

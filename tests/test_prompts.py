@@ -139,3 +139,18 @@ def test_evidence_outside_the_text_is_refused(pocket_tokenizer: Any) -> None:
     given = dataclasses.replace(fixture(), evidence=((500, 510),))
     with pytest.raises(BadInput, match=r"no token holds its evidence at characters \(500, 510\)"):
         Renderer(pocket_tokenizer, "auto").prompt(given)
+
+
+def test_evidence_of_many_spans_is_every_token_that_overlaps_one(pocket_tokenizer: Any) -> None:
+    """Oracle: each token against each span; spans in any order, some overlapping, one within another."""
+    text = "The fox has 1234567. What has the fox? Nobody knows what the red fox has."
+    spans = ((31, 33), (28, 41), (4, 7), (5, 9), (60, 61), (64, 65), (68, 69))
+    given = Fixture(fixture_id="f", prompt=text, answer_prefix="", question_start=0, answers=("x",), evidence=spans)
+    prompt = Renderer(pocket_tokenizer, "auto").prompt(given)
+    expected = [
+        position
+        for position, (start, end) in enumerate(prompt.offsets)
+        if any(start < stop and first < end for first, stop in spans)
+    ]
+    assert list(prompt.evidence) == expected
+    assert 5 < len(expected) < len(prompt.offsets) - 5

@@ -104,12 +104,13 @@ class EvictionModule(LightningModule):
 
     def _measure(self, item: WorkItem) -> list[Observation]:
         settings, ids = self.settings, torch.tensor([item.prompt.input_ids], device=self.model.device)
+        max_new_tokens = item.fixture.max_new_tokens or settings.max_new_tokens
         read = prefill(
             self.model,
             ids,
             frozenset[Signal]().union(*(needs(item) for needs in self.needs)),
             chunk_tokens=settings.chunk_tokens,
-            room=settings.max_new_tokens,
+            room=max_new_tokens,
             seed=fixture_seed(item.fixture.fixture_id),
             evidence=item.prompt.evidence,
         )
@@ -121,7 +122,7 @@ class EvictionModule(LightningModule):
             [Branch(cell.kept) for cell in alive],
             first_token=settings.first_token,
             last_token=int(ids[0, -1]),
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             eos_ids=self.eos_ids,
             pad_id=self.tokenizer.pad_token_id,
             max_cells=settings.max_cells,
@@ -137,7 +138,7 @@ class EvictionModule(LightningModule):
         kept = pruned.kept or keep_all(read.signals.prompt_tokens, read.signals.device)
         error = pruned.error or (decoded.error if decoded else None)
         completion = self._text(decoded.token_ids) if decoded else ""
-        graded = grade(self.settings.grade, completion, item.fixture.answers)
+        graded = grade(item.fixture.grade or self.settings.grade, completion, item.fixture.answers)
         return self._record(
             item,
             pruned.cell,
@@ -197,7 +198,7 @@ class EvictionModule(LightningModule):
             guards=cell.guards,
             budget=cell.budget,
             replica_of=cell.replica_of(settings.evaluation_id),
-            grade=settings.grade,
+            grade=item.fixture.grade or settings.grade,
             answers=item.fixture.answers,
             answer_nll=None,
             prompt_tokens=len(item.prompt.input_ids),

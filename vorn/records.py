@@ -31,6 +31,9 @@ class Fixture:
     answers: tuple[str, ...]
     evidence: tuple[tuple[int, int], ...]  # the spans a reader needs to answer
     cluster: str = ""  # fixtures of one cluster share a context and are not independent; "" if it stands alone
+    task: str = ""  # name of the member it is of, where a task is made of several; "" elsewhere
+    grade: str = ""  # its own grading rule; "" for the task's
+    max_new_tokens: int | None = None  # its own longest completion; None for the task's
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
 
 

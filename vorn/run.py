@@ -134,14 +134,14 @@ def _checked_text(
 ) -> str:
     """The rendered prompt. Raises BadInput if the model or a cell of the panel cannot take it."""
     prompt, most = renderer.prompt(fixture), checkpoint.context_tokens
-    tokens = len(prompt.input_ids)
+    tokens, max_new_tokens = len(prompt.input_ids), fixture.max_new_tokens or max_new_tokens
     if tokens < 2:
         raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
     if most is not None and tokens + max_new_tokens > most:
         raise BadInput(
-            f"fixture {fixture.fixture_id!r} has {tokens} tokens and task.max_new_tokens={max_new_tokens}: "
+            f"fixture {fixture.fixture_id!r} has {tokens} tokens and max_new_tokens={max_new_tokens}: "
             f"together more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
-            "(task.context_tokens) or choose a model with a longer context"
+            "(task.sequence_tokens or task.context_tokens) or choose a model with a longer context"
         )
     for cell in plan.pruned:
         budget = cell.resolve_budget(tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,8 @@ class Renderer:
 
     def count_tokens(self, prompt: str, answer_prefix: str) -> int:
         """Length in tokens of the rendered prompt."""
-        return len(self._encode(self.text(prompt, answer_prefix)).input_ids)
+        text = self.text(prompt, answer_prefix)
+        return len(self._tokenizer(text, add_special_tokens=not self._is_chat, verbose=False).input_ids)
 
     def prompt(self, fixture: Fixture) -> Prompt:
         """Render and tokenize a fixture, and locate its evidence.
@@ -81,9 +83,13 @@ class Renderer:
         ids, offsets = tuple(encoded.input_ids), tuple((int(a), int(b)) for a, b in encoded.offset_mapping)
         self._check(name, text, ids, offsets)
         spans = [(start + shift, end + shift) for start, end in fixture.evidence]
-        for span in spans:
-            if not _overlapping(offsets, [span]):
-                raise BadInput(f"{name}: no token holds its evidence at characters {span}; give a span in its text")
+        ends = [end for _, end in offsets]
+        for first, stop in spans:
+            token = bisect_right(ends, first)  # the first one that ends after the span's start
+            if token == len(offsets) or offsets[token][0] >= stop or first >= stop:
+                raise BadInput(
+                    f"{name}: no token holds its evidence at characters {(first, stop)}; give a span in its text"
+                )
         return Prompt(text, ids, offsets, _overlapping(offsets, spans))
 
     def _encode(self, text: str) -> Any:
@@ -117,8 +123,17 @@ class Renderer:
 
 
 def _overlapping(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    return tuple(
-        position
-        for position, (start, end) in enumerate(offsets)
-        if any(start < stop and first < end for first, stop in spans)
-    )
+    """Positions of the tokens that overlap a span, ascending."""
+    merged: list[tuple[int, int]] = []
+    for first, stop in sorted(spans):
+        if merged and first < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        elif first < stop:
+            merged.append((first, stop))
+    stops = [stop for _, stop in merged]
+    found = []
+    for position, (start, end) in enumerate(offsets):
+        next_span = bisect_right(stops, start)  # the first one that ends after the token's start
+        if next_span < len(merged) and merged[next_span][0] < end:
+            found.append(position)
+    return tuple(found)

@@ -1,0 +1,93 @@
+"""The classic grid of depth and length: one needle, at given depths of prompts of given lengths."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tasks.drafts import Draft, Generated, Writing, check_whole
+from tasks.haystack import check_essay, read_essay
+from tasks.ruler_niah import Question, distinct, needle
+from vorn.records import BadInput, Fixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiahGrid:
+    """One needle of RULER's form per prompt, in an essay; every depth at every length, then all of them again.
+
+    Metadata of a fixture are `length_tokens` and `depth`, the axes of a heat map.
+
+    Attributes:
+        lengths: most tokens of rendered prompt and completion together, one row of the grid each.
+        depths: from 0, before the essay, to 1, after it; the needle stands between sentences.
+        essay: a file, or `invented`, see `haystack.read_essay`.
+        fixtures: how many a run takes unless its `limit` says otherwise; multiples of the grid's cells fill them alike.
+        name, grade, max_new_tokens, answer_prefix, seed, count_tokens: see `Generated`.
+    """
+
+    name: str
+    grade: str
+    max_new_tokens: int
+    lengths: Sequence[int]
+    depths: Sequence[float]
+    essay: str | None
+    answer_prefix: str
+    fixtures: int
+    seed: int
+    count_tokens: Callable[[str, str], int]
+
+    def __post_init__(self) -> None:
+        check_whole(self, "fixtures", 1, 10**9)
+        check_essay(self.essay, self.name)
+        if not self.depths or any(type(one) not in (int, float) or not 0 <= one <= 1 for one in self.depths):
+            raise BadInput(f"task.depths={list(self.depths)!r}: legal are numbers from 0 to 1; give at least one")
+        for field in ("lengths", "depths"):
+            values = list(getattr(self, field))
+            if not values or len(set(values)) < len(values):
+                raise BadInput(f"task.{field}={values!r}: legal is at least one value, each once; correct the list")
+
+    def __iter__(self) -> Iterator[Fixture]:
+        rows = [
+            _Row(
+                name=self.name,
+                grade=self.grade,
+                max_new_tokens=self.max_new_tokens,
+                sequence_tokens=length,
+                answer_prefix=self.answer_prefix,
+                fixtures=self.fixtures,
+                seed=self.seed,
+                count_tokens=self.count_tokens,
+                essay=str(self.essay),
+            )
+            for length in self.lengths
+        ]
+        for again in itertools.count():
+            for row in rows:
+                yield from (row.at(depth, again) for depth in self.depths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row(Generated):
+    essay: str
+
+    def at(self, depth: float, again: int) -> Fixture:
+        """The fixture with its needle at `depth`, for the `again`-th time."""
+        essay = read_essay(self.essay, max(1, self.prompt_tokens))
+        rng = random.Random(f"{self.name}/{self.seed}/{self.sequence_tokens}/{depth:g}/{again}")
+        key, value = distinct(rng, "words", 1, set())[0], distinct(rng, "numbers", 1, set())[0]
+        question = Question("numbers", [key], (value,))
+
+        def make(sentences: int) -> Draft:
+            place, words = int(sentences * depth), essay.words_of(sentences)
+            before, after = essay.cut(0, place, words), essay.cut(place, sentences, words)
+            writing = Writing(question.intro)
+            writing.add(before + " " if before else "")
+            writing.add(needle("numbers", key, value), evidence=True)
+            writing.add(" " + after if after else "")
+            return question.draft(writing, length_tokens=self.sequence_tokens, depth=depth)
+
+        draft = self.fitted(make, essay.sentence_pieces)
+        name = f"{self.name}/seed{self.seed}/{self.sequence_tokens}/{depth:g}/{again}"
+        return draft.fixture(name, self.answer_prefix)

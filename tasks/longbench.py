@@ -1,0 +1,117 @@
+"""LongBench's English and code subsets (arXiv:2308.14508), from a folder or from the Hub."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.hub import load_rows
+from vorn.records import BadInput, Fixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongBench:
+    """Prompts of one subset, in its order, with LongBench's template.
+
+    A context that is too long loses its middle, so that as much as fits remains of both ends. Departure: LongBench
+    cuts the middle out of the whole prompt, by tokens; here instruction and question always remain. The data name no
+    evidence.
+
+    Attributes:
+        name: begins the fixtures' ids.
+        grade: LongBench's rule for the subset.
+        max_new_tokens: LongBench's for the subset.
+        subset: its name, `hotpotqa`.
+        source: a folder with `{subset}.jsonl`, or the name of a data set on the Hub with the subset as config.
+        sequence_tokens: most tokens of rendered prompt and completion together; None for no limit.
+        template: LongBench's for the subset, with {context} and perhaps {input}.
+        fixtures: how many a run takes unless its `limit` says otherwise.
+        count_tokens: length in tokens of (prompt, answer prefix) as the model reads them.
+    """
+
+    name: str
+    grade: str
+    max_new_tokens: int
+    subset: str
+    source: str
+    sequence_tokens: int | None
+    template: str
+    fixtures: int
+    count_tokens: Callable[[str, str], int]
+
+    def __post_init__(self) -> None:
+        if self.template.count("{context}") != 1 or self.template.count("{input}") > 1:
+            raise BadInput(
+                f"task.template={self.template!r}: legal is a text with one {{context}}, at most one {{input}}"
+            )
+
+    def __iter__(self) -> Iterator[Fixture]:
+        return (self._fixture(number, row) for number, row in enumerate(self._rows()))
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        folder = Path(self.source)
+        if not folder.is_dir():
+            yield from load_rows(self.source, self.subset, "test")
+            return
+        path = folder / f"{self.subset}.jsonl"
+        if not path.is_file():
+            found = ", ".join(sorted(one.stem for one in folder.glob("*.jsonl"))) or "no .jsonl file"
+            raise BadInput(
+                f"task.source={self.source!r} has no {path.name}; it has {found}; give LongBench's data folder"
+            )
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise BadInput(
+                        f"{path}, line {number} is not JSON ({error}); give the file as published"
+                    ) from error
+
+    def _fixture(self, number: int, row: Mapping[str, Any]) -> Fixture:
+        try:
+            context, question, answers = str(row["context"]), str(row["input"]), tuple(map(str, row["answers"]))
+        except (KeyError, TypeError) as error:
+            raise BadInput(
+                f"row {number} of {self.subset} has no {error}; legal are context, input and answers; give "
+                "LongBench's data"
+            ) from error
+        before, after = self.template.split("{context}")
+        before, after = before.replace("{input}", question), after.replace("{input}", question)
+        kept = self._shortened(before, context, after)
+        return Fixture(
+            fixture_id=f"{self.name}/{number}",
+            prompt=before + kept + after,
+            answer_prefix="",
+            question_start=len(before + kept),
+            answers=answers,
+            evidence=(),
+            metadata={"id": str(row.get("_id", number)), "left_out_characters": len(context) - len(kept)},
+        )
+
+    def _shortened(self, before: str, context: str, after: str) -> str:
+        """The context, or as much of its ends as fits."""
+        if self.sequence_tokens is None:
+            return context
+        limit = self.sequence_tokens - self.max_new_tokens
+
+        def cut(characters: int) -> str:
+            head = (characters + 1) // 2
+            return context[:head] + context[len(context) - (characters - head) :]
+
+        def tokens(characters: int) -> int:
+            return self.count_tokens(before + cut(characters) + after, "")
+
+        if tokens(len(context)) <= limit:
+            return context
+        fitting = bisect_right(range(len(context)), limit, key=tokens) - 1
+        if fitting < 0:
+            raise BadInput(
+                f"task.sequence_tokens={self.sequence_tokens} of {self.name} cannot hold its template, question and "
+                f"max_new_tokens={self.max_new_tokens}; raise it to >= {tokens(0) + self.max_new_tokens}"
+            )
+        return cut(fitting)
