@@ -25,7 +25,7 @@ def test_the_first_layer_begins_by_looking_back_one_to_eight_tokens(pocket_token
     for head, rows in enumerate(attention):
         by_distance = torch.stack([rows.diagonal(-distance)[20:].mean() for distance in range(20)])
         assert by_distance.argmax().item() == head + 1
-        assert by_distance.max() > 0.2
+        assert by_distance.max() > 0.5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
