@@ -14,7 +14,7 @@ import torch
 
 from vorn.models.pocket.families import FAMILIES
 from vorn.models.pocket.rows import IGNORED, NeedleLevel, NeedleRows, successor_rows
-from vorn.models.pocket.train import LEVELS, Run, main
+from vorn.models.pocket.train import LEVELS, Curriculum, Progress, Run, main
 from vorn.records import BadInput
 
 FULL = NeedleLevel(length=700, haystack=0.8)
@@ -77,6 +77,7 @@ def test_a_whole_row_is_tokenized_like_the_task_s_text(pocket_tokenizer: Any) ->
 def arguments(work: Path, **changes: Any) -> argparse.Namespace:
     values = {
         "family": "llama",
+        "longest": 2176,
         "seed": 0,
         "matrix_lr": 1e-2,
         "other_lr": 3e-3,
@@ -114,6 +115,16 @@ def test_a_resumed_training_continues_as_if_never_stopped(tmp_path: Path) -> Non
     assert second.resume()
     seen += [second.step() for _ in range(3)]
     assert seen == expected
+
+
+def test_rows_grow_no_longer_than_asked_for(pocket_tokenizer: Any) -> None:
+    curriculum, progress = Curriculum(pocket_tokenizer, seed=0, batch_tokens=1024, longest=512), Progress(accuracy=0.9)
+    lengths = set()
+    for _ in range(200):
+        curriculum.advance(progress, 1.0)
+        (ids, _), _ = curriculum.batch(progress)
+        lengths.add(ids.shape[1])
+    assert 320 < max(lengths) <= 512
 
 
 def test_another_family_s_state_is_refused(tmp_path: Path) -> None:

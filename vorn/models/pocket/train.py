@@ -52,7 +52,8 @@ class Progress:
 class Curriculum:
     """Chooses the next batch from the progress so far."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, batch_tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, batch_tokens: int, longest: int) -> None:
+        self.levels = [level for level in LEVELS if level.length <= longest]
         self.rng = np.random.default_rng(seed)
         self.needles = NeedleRows(tokenizer, seed)
         self.symbols = np.arange(len(tokenizer) - SYMBOLS, len(tokenizer))
@@ -65,13 +66,13 @@ class Curriculum:
         # Half of the batches are from any level so far, so that nothing learned is lost.
         newest = progress.level
         chosen = newest if self.rng.random() < 0.5 else int(self.rng.integers(0, newest + 1))
-        level = LEVELS[chosen]
+        level = self.levels[chosen]
         return self.needles.batch(max(LEAST_ROWS, self.batch_tokens // level.length), level), chosen == newest
 
     def advance(self, progress: Progress, correct: float) -> None:
         """Update the running accuracy, and move on when it is high enough."""
         progress.accuracy = 0.98 * progress.accuracy + 0.02 * correct
-        if progress.accuracy > PASSED and progress.level + 1 < len(LEVELS):
+        if progress.accuracy > PASSED and progress.level + 1 < len(self.levels):
             progress.level, progress.accuracy = progress.level + 1, 0.8
 
 
@@ -117,7 +118,7 @@ class Run:
         capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
         self.long_attention = softcap.NAME if capped else "sdpa"
         self.optimizers = optimizers(self.model, args.matrix_lr, args.other_lr)
-        self.curriculum = Curriculum(self.tokenizer, args.seed, args.batch_tokens)
+        self.curriculum = Curriculum(self.tokenizer, args.seed, args.batch_tokens, args.longest)
         self.progress = Progress()
         tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         self.first_chunks = [number for number, token in enumerate(tokens) if kind(token) == 0]
@@ -206,6 +207,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder of the resumable state, checkpoints/pocket_FAMILY by default")
     parser.add_argument("--tokens", type=int, default=11_500_000, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
+    lengths = [level.length for level in LEVELS]
+    parser.add_argument("--longest", type=int, choices=lengths, default=max(lengths), help="rows of the last level")
     parser.add_argument("--matrix-lr", type=float, default=1e-2, help="peak rate of Muon")
     parser.add_argument("--other-lr", type=float, default=3e-3, help="peak rate of AdamW")
     parser.add_argument("--seed", type=int, default=0)
