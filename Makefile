@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
+FAMILY ?= llama
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -39,8 +40,8 @@ report: $(READY) ## Report on ledgers without a model: make report ARGS="ledgers
 audit: $(READY) ## Recompute published results or ledgers: make audit ARGS="results --rows"
 	$(BIN)/python -m vorn.audit $(or $(ARGS),ledgers)
 
-pocket: $(READY) ## Train the pocket model again: resumable, about half an hour on two cores
-	$(BIN)/python -m vorn.models.pocket.train --out checkpoints/pocket_llama/final $(ARGS)
+pocket: $(READY) ## Train a pocket model again, FAMILY=llama, qwen3 or gemma2: resumable, within an hour on two cores
+	$(BIN)/python -m vorn.models.pocket.train --family $(FAMILY) --out checkpoints/pocket_$(FAMILY)/final $(ARGS)
 
 clean: ## Remove the virtual environment and caches; ledgers and outputs stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ def pocket_tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, pocket_tokenizer: Any) -> Path:
     """A folder with an untrained pocket Llama and its tokenizer, as save_pretrained writes it."""
-    from vorn.models.pocket.train import llama
+    from vorn.models.pocket.families import llama
 
     folder = tmp_path_factory.mktemp("checkpoint")
     llama(pocket_tokenizer, seed=0).save_pretrained(folder)

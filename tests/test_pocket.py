@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from vorn.models.pocket.families import FAMILIES
 from vorn.models.pocket.rows import IGNORED, NeedleLevel, NeedleRows, successor_rows
-from vorn.models.pocket.train import LEVELS, Run, llama, main
+from vorn.models.pocket.train import LEVELS, Curriculum, Progress, Run, main
+from vorn.records import BadInput
 
 FULL = NeedleLevel(length=700, haystack=0.8)
 
@@ -72,20 +74,17 @@ def test_a_whole_row_is_tokenized_like_the_task_s_text(pocket_tokenizer: Any) ->
         assert pocket_tokenizer(pocket_tokenizer.decode(kept), add_special_tokens=False).input_ids == kept
 
 
-def test_the_first_layer_begins_by_looking_back_one_to_eight_tokens(pocket_tokenizer: Any) -> None:
-    model = llama(pocket_tokenizer, seed=1)
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        ids = torch.randint(300, 3900, (1, 64), generator=torch.Generator().manual_seed(0))
-        attention = model(ids, output_attentions=True).attentions[0][0]
-    for head, rows in enumerate(attention):
-        by_distance = torch.stack([rows.diagonal(-distance)[20:].mean() for distance in range(20)])
-        assert by_distance.argmax().item() == head + 1
-        assert by_distance.max() > 0.2
-
-
-def arguments(work: Path, **changes: int) -> argparse.Namespace:
-    values = {"seed": 0, "matrix_lr": 1e-2, "other_lr": 3e-3, "batch_tokens": 1024, "tokens": 10**6, "work": work}
+def arguments(work: Path, **changes: Any) -> argparse.Namespace:
+    values = {
+        "family": "llama",
+        "longest": 2176,
+        "seed": 0,
+        "matrix_lr": 1e-2,
+        "other_lr": 3e-3,
+        "batch_tokens": 1024,
+        "tokens": 10**6,
+        "work": work,
+    }
     return argparse.Namespace(**(values | changes))
 
 
@@ -118,17 +117,36 @@ def test_a_resumed_training_continues_as_if_never_stopped(tmp_path: Path) -> Non
     assert seen == expected
 
 
-def test_the_command_writes_a_loadable_checkpoint(tmp_path: Path) -> None:
+def test_rows_grow_no_longer_than_asked_for(pocket_tokenizer: Any) -> None:
+    curriculum, progress = Curriculum(pocket_tokenizer, seed=0, batch_tokens=1024, longest=512), Progress(accuracy=0.9)
+    lengths = set()
+    for _ in range(200):
+        curriculum.advance(progress, 1.0)
+        (ids, _), _ = curriculum.batch(progress)
+        lengths.add(ids.shape[1])
+    assert 320 < max(lengths) <= 512
+
+
+def test_another_family_s_state_is_refused(tmp_path: Path) -> None:
+    Run(arguments(tmp_path)).save()
+    with pytest.raises(BadInput, match=r"state in it is of another family than --family=qwen3; give each family"):
+        Run(arguments(tmp_path, family="qwen3")).resume()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_command_writes_a_loadable_checkpoint(tmp_path: Path, family: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     threads = torch.get_num_threads()
     try:
         main(
-            f"--out {tmp_path / 'out'} --work {tmp_path / 'work'} --tokens 3000 --batch-tokens 1024 --threads 1".split()
+            f"--family {family} --out {tmp_path / 'out'} --work {tmp_path / 'work'} --tokens 3000 --batch-tokens 1024 "
+            "--threads 1".split()
         )
     finally:
         torch.set_num_threads(threads)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert model.config.model_type == family
     assert model.config.vocab_size == len(tokenizer)
     assert tokenizer(" 1234567", add_special_tokens=False).tokens() == ["Ġ123", "456", "7"]

@@ -47,6 +47,6 @@ class CellPolicy:
             sinks=sinks,
             recent=recent,
             allocation=self.allocation,
-            layers=signals.shape.layers,
+            layers=signals.shape.caches,
         )
         return replace(kept, is_compact=True) if self.is_compact else kept

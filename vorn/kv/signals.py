@@ -35,6 +35,11 @@ class ModelShape:
     cache_of: tuple[int, ...] | None = None
     heads_of: tuple[int, ...] | None = None
 
+    @property
+    def caches(self) -> int:
+        """How many caches there are: fewer than layers where layers share one."""
+        return self.layers if self.cache_of is None else max(self.cache_of) + 1
+
     def cache(self, layer: int) -> int:
         """Index of the cache that a layer reads."""
         return layer if self.cache_of is None else self.cache_of[layer]
@@ -47,8 +52,7 @@ class ModelShape:
         """
         if scores.shape[0] > 1 and self.cache_of is not None:
             readers = [
-                [layer for layer, index in enumerate(self.cache_of) if index == cache]
-                for cache in range(max(self.cache_of) + 1)
+                [layer for layer, index in enumerate(self.cache_of) if index == cache] for cache in range(self.caches)
             ]
             scores = torch.stack([scores[layers].mean(dim=0) for layers in readers])
         if scores.shape[1] > 1 and self.heads_of is not None:

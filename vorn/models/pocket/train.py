@@ -1,7 +1,8 @@
 """Train a pocket model that really retrieves: matching by content first, then the template, then haystack and length.
 
-`python -m vorn.models.pocket.train --out DIR` starts or resumes (the checkpoint lies in `--work`), and writes the
-checkpoint in the Hugging Face layout, with its tokenizer, when it is done. CPU is enough; the seed fixes the data.
+`python -m vorn.models.pocket.train --family llama --out DIR` starts or resumes (the checkpoint lies in `--work`), and
+writes the checkpoint in the Hugging Face layout, with its tokenizer, when it is done. CPU is enough; the seed fixes the
+data.
 """
 
 from __future__ import annotations
@@ -9,9 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vorn.models.pocket import softcap
+from vorn.models.pocket.families import FAMILIES, kind
 from vorn.models.pocket.rows import IGNORED, Batch, NeedleLevel, NeedleRows, successor_rows
 from vorn.models.pocket.tokenizer import build
+from vorn.records import BadInput
 
 LEVELS = (
     NeedleLevel(length=320, haystack=0.1),
@@ -34,9 +36,6 @@ RATES = (1.0, 0.6, 0.4, 0.3, 0.3, 0.3)  # share of the peak learning rate, by le
 LEAST_ROWS = 8  # of a batch: Muon's steps are as long for a noisy gradient as for a clear one
 PASSED = 0.93  # running share of values found at which the next level begins
 SYMBOLS = 3600  # of the vocabulary, for successor maps
-
-OFFSET_PAIRS = 6  # rotary pairs, from the fastest on, that the first layer's heads begin with
-OFFSET_SHARPNESS = 14.0  # their attention logit at its peak
 
 
 @dataclass
@@ -50,71 +49,11 @@ class Progress:
     seconds: float = 0.0
 
 
-def llama(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """A Llama of about 1.4M parameters, random but for two things that would take long to learn.
-
-    Embeddings of tokens of a kind have a part in common, and the heads of the first layer begin as looks at the 1st,
-    2nd, ... token before (`_look_back`).
-    """
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=352,
-            num_hidden_layers=4,
-            num_attention_heads=8,
-            num_key_value_heads=4,
-            head_dim=32,
-            attention_bias=True,
-            max_position_embeddings=4096,
-            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    # Without it, that numbers follow keys would have to be learned a thousand times, once for each number.
-    table = model.get_input_embeddings().weight
-    kinds = torch.randn(len(_KINDS) + 1, table.shape[1]) * table.std()
-    with torch.no_grad():
-        table += kinds[[kind(token) for token in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]]
-        _look_back(model)
-    return model
-
-
-def _look_back(model: LlamaForCausalLM) -> None:
-    """Set the first layer's query and key biases so that head h attends to h + 1 tokens before.
-
-    A rotary score of two constant vectors depends on the distance d alone: the sum of cos(theta_i (d - d0)) over the
-    rotary pairs i peaks at d0 if the query is the key rotated back by d0.
-    """
-    attention, config = model.model.layers[0].self_attn, model.config
-    half = config.head_dim // 2
-    angle = model.model.rotary_emb.inv_freq[:OFFSET_PAIRS]
-    size = math.sqrt(OFFSET_SHARPNESS * math.sqrt(config.head_dim) / OFFSET_PAIRS)
-    keys = attention.k_proj.bias.view(config.num_key_value_heads, 2, half)
-    queries = attention.q_proj.bias.view(config.num_attention_heads, 2, half)
-    keys[:, 0, :OFFSET_PAIRS] = size
-    distance = torch.arange(1, config.num_attention_heads + 1)[:, None]
-    queries[:, 0, :OFFSET_PAIRS] = size * torch.cos(distance * angle)
-    queries[:, 1, :OFFSET_PAIRS] = -size * torch.sin(distance * angle)
-
-
-# First chunk of a number, later chunk, second word of a key, other words; what is left is a kind of its own.
-_KINDS = (r"\u0120\d+", r"\d+", r"-[a-z]+", r"\u0120[a-z]+")
-
-
-def kind(token: str) -> int:
-    """Which of a few kinds of tokens this is, by its spelling."""
-    return next((number for number, form in enumerate(_KINDS) if re.fullmatch(form, token)), len(_KINDS))
-
-
 class Curriculum:
     """Chooses the next batch from the progress so far."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, batch_tokens: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, batch_tokens: int, longest: int) -> None:
+        self.levels = [level for level in LEVELS if level.length <= longest]
         self.rng = np.random.default_rng(seed)
         self.needles = NeedleRows(tokenizer, seed)
         self.symbols = np.arange(len(tokenizer) - SYMBOLS, len(tokenizer))
@@ -127,13 +66,13 @@ class Curriculum:
         # Half of the batches are from any level so far, so that nothing learned is lost.
         newest = progress.level
         chosen = newest if self.rng.random() < 0.5 else int(self.rng.integers(0, newest + 1))
-        level = LEVELS[chosen]
+        level = self.levels[chosen]
         return self.needles.batch(max(LEAST_ROWS, self.batch_tokens // level.length), level), chosen == newest
 
     def advance(self, progress: Progress, correct: float) -> None:
         """Update the running accuracy, and move on when it is high enough."""
         progress.accuracy = 0.98 * progress.accuracy + 0.02 * correct
-        if progress.accuracy > PASSED and progress.level + 1 < len(LEVELS):
+        if progress.accuracy > PASSED and progress.level + 1 < len(self.levels):
             progress.level, progress.accuracy = progress.level + 1, 0.8
 
 
@@ -142,6 +81,8 @@ def loss_and_accuracy(model: PreTrainedModel, ids: Tensor, labels: Tensor, count
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     at = labels != IGNORED
     logits = model.lm_head(hidden[at])
+    if cap := getattr(model.config, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
     right = (logits.argmax(-1) == labels[at])[counted[at]]
     return F.cross_entropy(logits.float(), labels[at]), right.float().mean().item()
 
@@ -172,9 +113,12 @@ class Run:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.tokenizer = build()
-        self.model = llama(self.tokenizer, args.seed)
+        self.model = FAMILIES[args.family](self.tokenizer, args.seed)
+        # Soft-capped scores have no SDPA form.
+        capped = getattr(self.model.config, "attn_logit_softcapping", None) is not None
+        self.long_attention = softcap.NAME if capped else "sdpa"
         self.optimizers = optimizers(self.model, args.matrix_lr, args.other_lr)
-        self.curriculum = Curriculum(self.tokenizer, args.seed, args.batch_tokens)
+        self.curriculum = Curriculum(self.tokenizer, args.seed, args.batch_tokens, args.longest)
         self.progress = Progress()
         tokens = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
         self.first_chunks = [number for number, token in enumerate(tokens) if kind(token) == 0]
@@ -194,10 +138,15 @@ class Run:
         os.replace(temporary, self.state_file)
 
     def resume(self) -> bool:
-        """Continue from the saved state, if there is one."""
+        """Continue from the saved state, if there is one; raises BadInput if it is another family's."""
         if not self.state_file.exists():
             return False
         state = torch.load(self.state_file, weights_only=False)
+        if state["model"].keys() != self.model.state_dict().keys():
+            raise BadInput(
+                f"--work={self.args.work}: the state in it is of another family than --family={self.args.family}; "
+                "give each family a folder of its own"
+            )
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -211,7 +160,7 @@ class Run:
         # The first chunk of a value shows whether it was found; the others follow from the one before.
         counted = np.isin(labels, self.first_chunks)
         # Short rows are faster with plain matrix products in bfloat16 than with the CPU's fused kernel.
-        self.model.set_attn_implementation("eager" if ids.shape[1] <= 256 else "sdpa")
+        self.model.set_attn_implementation("eager" if ids.shape[1] <= 256 else self.long_attention)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss, correct = loss_and_accuracy(self.model, *map(torch.from_numpy, (ids, labels, counted)))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -246,7 +195,6 @@ class Run:
 
     def export(self) -> None:
         """Write the checkpoint as `from_pretrained` reads it."""
-        self.model.set_attn_implementation("sdpa")
         self.model.save_pretrained(self.args.out)
         self.tokenizer.save_pretrained(self.args.out)
 
@@ -255,17 +203,24 @@ def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished checkpoint")
-    parser.add_argument("--work", type=Path, default=Path("checkpoints/pocket_llama"), help="resumable state")
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="llama")
+    parser.add_argument("--work", type=Path, help="folder of the resumable state, checkpoints/pocket_FAMILY by default")
     parser.add_argument("--tokens", type=int, default=13_000_000, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
+    lengths = [level.length for level in LEVELS]
+    parser.add_argument("--longest", type=int, choices=lengths, default=max(lengths), help="rows of the last level")
     parser.add_argument("--matrix-lr", type=float, default=1e-2, help="peak rate of Muon")
     parser.add_argument("--other-lr", type=float, default=3e-3, help="peak rate of AdamW")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
+    args.work = args.work or Path("checkpoints") / f"pocket_{args.family}"
     torch.set_num_threads(args.threads)
     run = Run(args)
-    run.resume()
+    try:
+        run.resume()
+    except BadInput as error:
+        raise SystemExit(f"error: {error}") from error
     run.train()
     run.export()
 
