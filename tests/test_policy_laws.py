@@ -11,7 +11,8 @@ from hydra.utils import instantiate
 from tiny_models import prompt, tiny_model
 from torch import Tensor
 
-from vorn.kv.capture import model_shape, prefill
+from vorn.kv.capture import prefill
+from vorn.kv.layout import model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept
 from vorn.kv.signals import PrefillSignals, Signal

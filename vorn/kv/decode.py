@@ -176,6 +176,12 @@ def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
         if kept.prompt_tokens != tokens:
             raise ValueError(f"branch {index} was pruned for a prompt of {kept.prompt_tokens} tokens, not {tokens}")
+        if kept.is_compact and any(layer.is_sliding for layer in prefill.cache.layers):
+            raise BadInput(
+                "positions=compact: the model has layers with a sliding window, which hold no entries before it, while "
+                "compact positions would bring some of them into sight again; choose a model without sliding windows, "
+                "shorter prompts, or a policy without positions=compact"
+            )
         positions = None if index == whole else live_positions(prefill.cache, kept, first_new)
         rows.append(Row(index, positions, kept.is_compact))
     return rows
