@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tasks import prose
 from tasks.drafts import Draft, Generated, Writing
 from tasks.haystack import check_essay, read_essay
 from tasks.ruler_niah import Question, distinct, needle
 
-# Where the needles stand among the essay's sentences, as shares of them; the first ones are asked for.
-KINDS = ("first", "last", "short", "several", "twins", "late_twin")
+# Each kind's needles: depth among the essay's sentences, and number of the key; the first keys are asked for.
+_PLACES: Mapping[str, Sequence[tuple[float, int]]] = MappingProxyType(
+    {
+        "first": [(0.0, 0)],
+        "last": [(1.0, 0)],
+        "short": [(0.0, 0)],
+        "several": [(0.1, 0), (0.5, 1), (0.9, 2)],
+        "twins": [(0.5, 1), (0.5, 0)],
+        "late_twin": [(0.0, 0), (1.0, 1)],
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +29,9 @@ class EdgeCases(Generated):
     """Needles of RULER's form in an essay, one kind of edge after the other; a fixture's metadata name its `kind`.
 
     `first`: the prompt begins with the needle, where sinks are guarded. `last`: the needle is the last sentence before
-    the question, among the recent tokens. `short`: needle and question alone, shorter than most budgets. `several`:
-    three needles at 10, 50 and 90 % of the depth, all asked for. `twins`: the needle's neighbour differs from it in one
-    half of its key. `late_twin`: such a neighbour stands at the end, the needle at the beginning.
+    the question, among the recent tokens. `short`: needle, three sentences and question, shorter than most budgets.
+    `several`: three needles at 10, 50 and 90 % of the depth, all asked for. `twins`: the needle's neighbour differs
+    from it in one half of its key. `late_twin`: such a neighbour stands at the end, the needle at the beginning.
 
     Attributes:
         essay: a file, or `invented`, see `haystack.read_essay`.
@@ -35,7 +45,7 @@ class EdgeCases(Generated):
 
     def draft(self, index: int) -> Draft:
         """The prompt of fixture `index`."""
-        kind = KINDS[index % len(KINDS)]
+        kind = list(_PLACES)[index % len(_PLACES)]
         rng = self.rng(index)
         keys = distinct(rng, "words", 3, set())
         values = distinct(rng, "numbers", 3, set())
@@ -44,15 +54,7 @@ class EdgeCases(Generated):
             keys[1] = f"{adjective}-{rng.choice([other for other in prose.NOUNS if other != noun])}"
         asked = 3 if kind == "several" else 1
         question = Question("numbers", keys[:asked], tuple(values[:asked]))
-        placed = {
-            "first": [(0.0, 0)],
-            "last": [(1.0, 0)],
-            "short": [(0.0, 0)],
-            "several": [(0.1, 0), (0.5, 1), (0.9, 2)],
-            "twins": [(0.5, 1), (0.5, 0)],
-            "late_twin": [(0.0, 0), (1.0, 1)],
-        }[kind]
-        needles = [(depth, needle("numbers", keys[one], values[one]), one < asked) for depth, one in placed]
+        needles = [(depth, needle("numbers", keys[one], values[one]), one < asked) for depth, one in _PLACES[kind]]
         essay = read_essay(str(self.essay), max(1, self.prompt_tokens))
 
         def make(sentences: int) -> Draft:
@@ -66,7 +68,7 @@ class EdgeCases(Generated):
             texts.append((essay.cut(done, sentences, words), False))
             return question.draft(_joined("" if kind == "first" else question.intro, texts), kind=kind)
 
-        return self.fitted(make, [] if kind == "short" else essay.sentence_pieces)
+        return self.fitted(make, essay.sentence_pieces[: 3 if kind == "short" else None])
 
 
 def _joined(intro: str, texts: Sequence[tuple[str, bool]]) -> Writing:

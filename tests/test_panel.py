@@ -322,7 +322,7 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("model.chat_template=true", r"model.chat_template=True is not legal; give one of: auto, false"),
         ("model=hf", r"model.id is required and not given; give it as model.id=VALUE"),
         ("task.max_new_tokens=0", r"task.max_new_tokens=0"),
-        ("task.grade=ruler_al", r"grade='ruler_al' is unknown; did you mean ruler_all@1"),
+        ("task.grade=ruler_al", r"grade='ruler_al' is unknown; did you mean ruler_all@2 or ruler_all@1"),
         ("decode.first_token=[refeed,prefill]", r"first_token=prefill,refeed: the cells of a panel share"),
         ("task.fixtures=none", r"task.fixtures='none'"),
         ("policy=[]", r"policy selects nothing; name at least one of: ada_snapkv, all, at"),

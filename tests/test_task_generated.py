@@ -76,7 +76,8 @@ def test_edge_cases_are_what_they_are_called() -> None:
             assert after == ""
             assert len(fixture.prompt.split()) > 300
         elif kind == "short":
-            assert len(fixture.prompt.split()) < 60
+            assert len(re.findall(r"[.?!](?: |$)", after)) == 3
+            assert len(fixture.prompt.split()) < 110
         elif kind == "several":
             assert len(fixture.answers) == len(needles) == 3
             assert 0 < len(before) < len(after) * 2
