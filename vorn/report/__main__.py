@@ -1,4 +1,4 @@
-"""`python -m vorn.report LEDGER... [--out DIR] [--quiet]`: the report of ledgers, without a model or torch."""
+"""`python -m vorn.report LEDGER...`: the report of ledgers, without a model or torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vorn.records import BadInput
 from vorn.report.build import build_report
 from vorn.report.terminal import print_report
 from vorn.report.write import write_report
+from vorn.stats.plan import SELECT
 
 EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
 
@@ -26,9 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the files (report)")
     parser.add_argument("--quiet", action="store_true", help="write the files, print nothing")
+    recorded = "instead of what the ledger's runs recorded"
+    parser.add_argument("--alpha", type=float, help=f"family-wise error rate, 0.05, {recorded}")
+    parser.add_argument(
+        "--margin", type=float, help=f"of non-inferiority and equivalence, 0.02 is 2 points, {recorded}"
+    )
+    parser.add_argument("--split", choices=[SELECT, "none"], help=f"choose parameters on one half or not, {recorded}")
     arguments = parser.parse_args(argv)
+    changes = {name: getattr(arguments, name) for name in ("alpha", "margin") if getattr(arguments, name) is not None}
+    if arguments.split:
+        changes["split"] = SELECT if arguments.split == SELECT else None
     try:
-        report = build_report(read_ledger(*evaluation_folders(arguments.ledgers)))
+        report = build_report(read_ledger(*evaluation_folders(arguments.ledgers)), changes=changes)
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

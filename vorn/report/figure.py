@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
 from vorn.report.rows import CellRow, EvaluationReport, Report
-from vorn.report.words import heading
+from vorn.report.words import heading, percent
 
 # Okabe and Ito's colours, distinct for every common kind of colour blindness. Black is left to the reference, and grey
 # stands for their yellow, which is hard to see on white.
@@ -50,7 +50,7 @@ def build_figure(report: Report) -> Any:
     panels = [
         (evaluation, unit)
         for evaluation in report.evaluations
-        for unit in (dict.fromkeys(cell.unit for cell in evaluation.cells if not cell.is_reference) or [""])
+        for unit in (dict.fromkeys(cell.unit for cell in _pruned(evaluation)) or [""])
     ]
     labels = dict.fromkeys(line.label for evaluation, unit in panels for line in _lines(evaluation, unit))
     styles = {label: _style(index) for index, label in enumerate(labels)}
@@ -62,21 +62,25 @@ def build_figure(report: Report) -> Any:
         _panel(axes, evaluation, unit, styles)
         axes.set_title(heading(evaluation, report) + (f"\nunit: {unit}" if unit else ""))
         if index % columns == 0:
-            axes.set_ylabel("hit rate, 95 % Wilson interval")
+            interval = "confidence sequence" if evaluation.plan.is_sequential else "Wilson interval"
+            axes.set_ylabel(f"hit rate, {percent(evaluation.plan.level)} {interval}")
     _legend(figure)
     return figure
+
+
+def _pruned(evaluation: EvaluationReport) -> list[CellRow]:
+    """The cells that are drawn as points: neither the reference nor a replica, which stands where its original does."""
+    return [cell for cell in evaluation.cells if not cell.is_reference and not cell.replica_of]
 
 
 def _lines(evaluation: EvaluationReport, unit: str) -> list[_Line]:
     """Lines of a panel; contract and guards are named only where the evaluation has more than one."""
     several = [
-        name
-        for name in ("contract", "guards")
-        if len({getattr(cell, name) for cell in evaluation.cells if not cell.is_reference}) > 1
+        name for name in ("contract", "guards") if len({getattr(cell, name) for cell in _pruned(evaluation)}) > 1
     ]
     groups: dict[str, list[CellRow]] = {}
-    for cell in evaluation.cells:
-        if not cell.is_reference and cell.unit == unit:
+    for cell in _pruned(evaluation):
+        if cell.unit == unit:
             label = cell.policy + (f"({cell.params})" if cell.params else "")
             groups.setdefault(", ".join([label, *(getattr(cell, name) for name in several)]), []).append(cell)
     return [
@@ -87,7 +91,7 @@ def _lines(evaluation: EvaluationReport, unit: str) -> list[_Line]:
 
 def _panel(axes: Any, evaluation: EvaluationReport, unit: str, styles: Mapping[str, Mapping[str, str]]) -> None:
     for cell in evaluation.cells:
-        if cell.is_reference and cell.hit_rate is not None:
+        if cell.is_reference and not cell.replica_of and cell.hit_rate is not None:
             axes.axhspan(cell.ci_low, cell.ci_high, color="0.85", lw=0)
             axes.axhline(cell.hit_rate, color="black", lw=1, ls="--", label=REFERENCE)
     lines = _lines(evaluation, unit)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vorn.report.rows import FAMILIES, CellRow, EvaluationReport, PairRow, Report
-from vorn.report.words import (
-    CONTRADICTION,
-    HOW_TO_READ,
-    TITLES,
-    FamilySummary,
-    heading,
-    ledger_state,
-    points,
-    provenance,
-    qualifications,
-    summaries,
-)
+from vorn.report.notes import ledger_state, provenance, qualifications
+from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, Report, SelectionRow
+from vorn.report.summaries import BUDGETS, NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
+from vorn.report.words import CONTRADICTION, heading, how_to_read, margin_points, percent, points, ratio
+from vorn.stats import FAMILIES
 
 
 def render(report: Report) -> str:
     """The text of report.md."""
-    lines = ["# Report", "", HOW_TO_READ, ""]
+    ways = list(dict.fromkeys(how_to_read(evaluation.plan) for evaluation in report.evaluations))
+    lines = ["# Report", "", *([_text(ways[0]), ""] if len(ways) == 1 else [])]
     for evaluation in report.evaluations:
-        lines += [f"## {heading(evaluation, report)}", "", *_evaluation(evaluation)]
+        own = [_text(how_to_read(evaluation.plan)), ""] if len(ways) > 1 else []
+        lines += [f"## {heading(evaluation, report)}", "", *own, *_evaluation(evaluation)]
     if state := ledger_state(report):
         lines += ["## The ledgers", "", *_bullets(state)]
     return "\n".join(lines)
@@ -32,22 +26,38 @@ def render(report: Report) -> str:
 def _evaluation(evaluation: EvaluationReport) -> list[str]:
     lines = [f"{evaluation.n_fixtures} fixtures, {len(evaluation.cells)} cells, {', '.join(evaluation.grades)}.", ""]
     lines += ["### Which differences are real", ""]
-    for summary in summaries(evaluation):
+    budgets = budget_summary(evaluation)
+    for summary in [*summaries(evaluation), *([budgets] if budgets else [])]:
         lines += _summary(summary)
     if any(pair.is_contradictory for pair in evaluation.pairs):
         lines += [_text(CONTRADICTION), ""]
     if limits := qualifications(evaluation):
         lines += ["### What qualifies this", "", *_bullets(limits)]
-    lines += ["### Cells", "", "![hit rate against budget](outcomes.png)", ""]
+    lines += _tables(evaluation)
+    lines += ["### How it was measured", "", f"- evaluation: {evaluation.evaluation_id}"]
+    return lines + _bullets([f"{name}: {value}" for name, value in provenance(evaluation)])
+
+
+def _tables(evaluation: EvaluationReport) -> list[str]:
+    level = percent(evaluation.plan.level)
+    lines = ["### Cells", "", "![hit rate against budget](outcomes.png)", ""]
     lines += _table(
-        ("cell", "budget", "kept", "evidence kept", "hits", "rate", "95 %", "errors"), map(_cell, evaluation.cells)
+        ("cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"), map(_cell, evaluation.cells)
     )
     for name in FAMILIES:
         if pairs := evaluation.family(name):
-            header = ("lhs", "rhs", "n", "excluded", "lhs only", "rhs only", "points", "95 %", "p", "p(Holm)", "real")
-            lines += [f"### {TITLES[name]}", "", *_table(header, map(_pair, pairs))]
-    lines += ["### How it was measured", "", f"- evaluation: {evaluation.evaluation_id}"]
-    return lines + _bullets([f"{name}: {value}" for name, value in provenance(evaluation)])
+            lines += [f"### {TITLES[name]}", "", *_table(_pair_header(level), map(_pair, pairs))]
+    if evaluation.budgets:
+        counts = ("lhs", "rhs", "budgets", "n", "full missed", "excluded", "lhs never", "rhs never")
+        header = (*counts, f"ratio, {level}", "p", "p(Holm)")
+        lines += [f"### {BUDGETS}", "", *_table(header, map(_budget, evaluation.budgets))]
+    if evaluation.selection:
+        columns = ("candidate", "chosen", "n", "mean where it is chosen", "n tested", "mean where it is tested")
+        lines += ["### Parameters chosen on one half", "", *_table(columns, map(_candidate, evaluation.selection))]
+    if evaluation.noise:
+        lines += ["### Noise floor", ""]
+        lines += _table(("cell", "again", "n", "flips", "at most"), map(_noise, evaluation.noise))
+    return lines
 
 
 def _summary(summary: FamilySummary) -> list[str]:
@@ -61,8 +71,8 @@ def _summary(summary: FamilySummary) -> list[str]:
         elif items:
             lines += [f"{_text(label)}:", "", *_bullets(items)]
     if summary.not_tested:
-        lines += [f"not tested, no fixture with an outcome in both: {_text('; '.join(summary.not_tested))}", ""]
-    return lines
+        lines += [f"{NOT_TESTED}: {_text('; '.join(summary.not_tested))}", ""]
+    return lines + (_bullets(summary.claims) if summary.claims else [])
 
 
 def _cell(cell: CellRow) -> list[str]:
@@ -78,10 +88,16 @@ def _cell(cell: CellRow) -> list[str]:
     ]
 
 
+def _pair_header(level: str) -> tuple[str, ...]:
+    counts = ("lhs", "rhs", "n", "excluded", "lhs only", "rhs only")
+    return (*counts, "points", level, "p", "p(Holm)", "real", "no worse by", "detectable", "test")
+
+
 def _pair(pair: PairRow) -> list[str]:
     names = [pair.lhs, pair.rhs, str(pair.n), str(pair.n_excluded), str(pair.lhs_only), str(pair.rhs_only)]
     if pair.difference is None or pair.difference_low is None or pair.difference_high is None:
-        return [*names, "", "", "", "", "not tested"]
+        return [*names, "", "", "", "", "not tested", "", "", ""]
+    detectable = pair.detectable_difference
     return [
         *names,
         points(pair.difference, pair.n, signed=True),
@@ -89,7 +105,25 @@ def _pair(pair: PairRow) -> list[str]:
         _number(pair.p_value, ".2g") + ("*" if pair.is_contradictory else ""),
         _number(pair.p_holm, ".2g"),
         "yes" if pair.is_real else "not shown",
+        "" if pair.least_margin is None else margin_points(pair.least_margin),
+        "" if detectable is None or pair.is_real else points(detectable, pair.n),
+        pair.test.replace("_", " "),
     ]
+
+
+def _budget(row: BudgetRow) -> list[str]:
+    counts = (row.n, row.n_full_missed, row.n_excluded, row.lhs_never, row.rhs_never)
+    tested = [ratio(row), _number(row.p_value, ".2g"), _number(row.p_holm, ".2g")]
+    return [row.lhs, row.rhs, row.budgets, *map(str, counts), *tested]
+
+
+def _candidate(row: SelectionRow) -> list[str]:
+    means = (_number(row.select_mean, ".1%"), _number(row.test_mean, ".1%"))
+    return [row.cell, "yes" if row.chosen else "", str(row.n_select), means[0], str(row.n_test), means[1]]
+
+
+def _noise(row: NoiseRow) -> list[str]:
+    return [row.cell, row.replica, str(row.n), str(row.flips), f"{row.limit:.1%}"]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from vorn.ledger import DamagedLine, Disagreement
 from vorn.records import REFERENCE, Manifest
-from vorn.stats import Interval
-
-ALPHA = 0.05  # family-wise; the intervals have level 1 - ALPHA
-FAMILIES = ("vs_full", "policies", "units")
+from vorn.stats import Interval, TestPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +30,11 @@ class CellRow:
     mean_outcome: float | None
     ci_low: float | None  # of the hit rate
     ci_high: float | None
-    ci_method: str
+    ci_method: str  # "wilson", or "confidence_sequence" where a run may stop early
     mean_kept_tokens: float | None
     mean_evidence_kept: float | None
     guards: str
+    replica_of: str  # cell_id of the cell that this one repeats (A/A), in no family; "" otherwise
 
     @property
     def is_reference(self) -> bool:
@@ -46,9 +44,9 @@ class CellRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRow:
-    """A row of pairs.csv; the fields are its columns. None where the cells have no fixture in common.
+    """A row of pairs.csv; the fields are its columns. None where a number does not exist: docs/statistics.md says when.
 
-    The interval is not corrected for the family; `p_holm` is.
+    Intervals and margins are not corrected for the family; columns that end in `_holm` are.
     """
 
     lhs: str
@@ -70,20 +68,124 @@ class PairRow:
     family_size: int  # comparisons that could be tested
     lhs_id: str
     rhs_id: str
-    worst_low: float  # the difference, had every excluded fixture spoken for rhs
-    worst_high: float  # or for lhs
+    worst_low: float | None  # the difference, had every excluded fixture spoken for rhs
+    worst_high: float | None  # or for lhs
+    alpha: float  # family-wise; the intervals have level 1 - alpha, the margins' bounds are one-sided at alpha
+    test: str  # where p_value comes from: "mcnemar", "sign_flip", "cluster_sign_flip", "e_value"; "" if not tested
+    p_method: str  # "exact", "monte_carlo" or "anytime"
+    ci_method: str  # "tango", "sign_flip" or "confidence_sequence"
+    lhs_mean: float | None  # mean outcome on the paired fixtures; the hit rate where outcomes are hits and misses
+    rhs_mean: float | None
+    least_discordant: int | None  # one-sided discordant fixtures that pass Holm's first step in this family
+    detectable_difference: float | None  # true difference found with POWER at the assumed discordance, at that step
+    margin: float
+    p_noninferior: float | None  # of "lhs is worse than rhs by the margin or more"
+    p_noninferior_holm: float | None
+    least_margin: float | None  # smallest margin by which lhs is shown to be no worse
+    p_equivalent: float | None  # of "they differ by the margin or more"
+    p_equivalent_holm: float | None
+    least_equivalence_margin: float | None
+    above_noise: bool | None  # whether the difference exceeds what an A/A cell allows for; None without one
+    looks: int | None  # fixtures of the common prefix on which a sequential run looked
+    max_log_e: float | None  # nats; over these looks
+    nll_n: int  # fixtures with the answer's log-likelihood in both cells
+    nll_difference: float | None  # nats, mean of lhs minus rhs; negative: lhs finds the answer more likely
+    nll_low: float | None
+    nll_high: float | None
+    nll_p: float | None
+    nll_p_holm: float | None
 
     @property
     def is_real(self) -> bool:
         """Whether the difference survives Holm's correction within its family."""
-        return self.p_holm is not None and self.p_holm <= ALPHA
+        return self.p_holm is not None and self.p_holm <= self.alpha
 
     @property
     def is_contradictory(self) -> bool:
         """Whether the interval and the exact test, both uncorrected, tell different stories."""
         if self.p_value is None or self.difference_low is None or self.difference_high is None:
             return False
-        return Interval(self.difference_low, self.difference_high).excludes(0.0) != (self.p_value <= ALPHA)
+        return Interval(self.difference_low, self.difference_high).excludes(0.0) != (self.p_value <= self.alpha)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRow:
+    """A row of budget_to_success.csv: which share of rhs' budget lhs needs; geometric means over fixtures."""
+
+    lhs: str
+    rhs: str
+    model: str
+    task: str
+    contract: str
+    guards: str
+    budgets: str  # those that both were run at, "128,25%"
+    n: int  # fixtures that the reference hits, with outcomes at all these budgets
+    n_full_missed: int  # fixtures left out because the reference misses them
+    n_excluded: int  # left out because an outcome lacks
+    lhs_never: int  # fixtures that lhs hits at none of the budgets: the prompt's length counts
+    rhs_never: int
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    p_value: float | None  # sign-flip test on log ratios
+    p_holm: float | None
+    family_size: int
+    test: str
+    p_method: str
+    alpha: float
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the ratio differs from 1 after Holm's correction over all these comparisons."""
+        return self.p_holm is not None and self.p_holm <= self.alpha
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseRow:
+    """A row of noise_floor.csv: how often decoding the same cell again, in another batch slot, changed the outcome."""
+
+    cell: str
+    replica: str
+    model: str
+    task: str
+    n: int
+    flips: int
+    limit: float  # upper limit of the flip rate: Wilson's, or the confidence sequence's in a sequential run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionRow:
+    """A row of selection.csv: a candidate, how it did on the half that chooses and on the half that tests."""
+
+    group: str  # what the candidates share
+    cell: str
+    model: str
+    task: str
+    chosen: bool
+    n_select: int  # fixtures with an outcome in all candidates of the group
+    select_mean: float | None  # mean outcome on them
+    n_test: int
+    test_mean: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What stopping early saved, as compute."""
+
+    planned: int | None  # fixtures that the run was asked for; None if no manifest says so
+    fixtures: int  # that were read
+    stopped: tuple[tuple[str, int], ...]  # settled cells, and the fixtures each was decoded on
+    unfinished: tuple[str, ...]  # cells with fewer fixtures than planned and a comparison that is still open
+
+    @property
+    def rows(self) -> int:
+        """Decoded rows that the stopped cells saved."""
+        return sum((self.planned or done) - done for _, done in self.stopped)
+
+    @property
+    def prefills(self) -> int:
+        """Prefills that a stopped panel saved."""
+        return 0 if self.unfinished or self.planned is None else self.planned - self.fixtures
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +212,15 @@ class EvaluationReport:
     errors: tuple[ErrorGroup, ...]
     looks: tuple[int, ...]  # fixtures at each report so far, the present one last
     manifests: tuple[Manifest, ...]
+    plan: TestPlan
+    plan_notes: tuple[str, ...]  # what a reader must know of where the plan comes from
+    noise: tuple[NoiseRow, ...]
+    budgets: tuple[BudgetRow, ...]
+    selection: tuple[SelectionRow, ...]
+    saved: Saved | None  # None unless the run may stop early
 
     def family(self, name: str) -> list[PairRow]:
-        """The comparisons of one of `FAMILIES`."""
+        """The comparisons of one of `vorn.stats.FAMILIES`."""
         return [pair for pair in self.pairs if pair.family == name]
 
 
@@ -134,3 +242,18 @@ class Report:
     def pairs(self) -> list[PairRow]:
         """Comparisons of all evaluations: the rows of pairs.csv."""
         return [pair for evaluation in self.evaluations for pair in evaluation.pairs]
+
+    @property
+    def budgets(self) -> list[BudgetRow]:
+        """Budgets to success of all evaluations: the rows of budget_to_success.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.budgets]
+
+    @property
+    def noise(self) -> list[NoiseRow]:
+        """Noise floors of all evaluations: the rows of noise_floor.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.noise]
+
+    @property
+    def selection(self) -> list[SelectionRow]:
+        """Candidates of all evaluations: the rows of selection.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.selection]

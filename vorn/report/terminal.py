@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.columns import Columns
 from rich.console import Console
@@ -10,10 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vorn.report.notes import ledger_state, qualifications
 from vorn.report.rows import CellRow, EvaluationReport, Report
-from vorn.report.words import CONTRADICTION, FamilySummary, heading, ledger_state, qualifications, summaries
+from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
+from vorn.report.words import CONTRADICTION, heading, percent
 
 SHOWN = 12  # strongest comparisons per family; report.md and pairs.csv have all
+BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words what the families say
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -23,26 +27,34 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_cell_table(evaluation))
         for summary in summaries(evaluation):
             _print_summary(summary, console)
+        if budgets := budget_summary(evaluation):
+            shorter = replace(budgets, not_shown_label="", not_shown=())
+            _print_summary(shorter, console, BUDGETS_SHOWN)
         if any(pair.is_contradictory for pair in evaluation.pairs):
             console.print(Text(CONTRADICTION, style="dim"))
         _print_notes(qualifications(evaluation), console)
     _print_notes(ledger_state(report), console)
 
 
-def _print_summary(summary: FamilySummary, console: Console) -> None:
+def _print_summary(summary: FamilySummary, console: Console, most: int = SHOWN) -> None:
     console.print(Text.assemble("\n", (summary.title, "bold"), f": {summary.headline}"))
-    _print_items(summary.real_label, summary.real, console, style="green", columns=summary.is_compact)
-    _print_items(summary.not_shown_label, summary.not_shown, console, style="dim", columns=True)
-    label = "not tested, no fixture with an outcome in both" if summary.not_tested else ""
-    _print_items(label, summary.not_tested, console, style="dim", columns=True)
+    for label, items, style, columns in (
+        (summary.real_label, summary.real, "green", summary.is_compact),
+        (summary.not_shown_label, summary.not_shown, "dim", True),
+        (NOT_TESTED, summary.not_tested, "dim", True),
+    ):
+        if items:
+            _print_items(label, items[:most], console, style=style, columns=columns)
+        if len(items) > most:
+            console.print(Text(f"    ... and {len(items) - most} more in {summary.table}"))
+    for claim in summary.claims:
+        console.print(Padding(Text(claim), (0, 0, 0, 2)))
 
 
 def _print_items(label: str, items: Sequence[str], console: Console, *, style: str, columns: bool) -> None:
-    """The first `SHOWN` items below their label, side by side where `columns` and the width allow it."""
-    if not items:
-        return
+    """Items below their label, side by side where `columns` and the width allow it."""
     console.print(Padding(Text(f"{label}:"), (0, 0, 0, 2)))
-    shown = [Text(item, style=style) for item in items[:SHOWN]]
+    shown = [Text(item, style=style) for item in items]
     if columns:
         console.print(Padding(Columns(shown, padding=(0, 3), column_first=True), (0, 0, 0, 4)))
     else:
@@ -50,14 +62,14 @@ def _print_items(label: str, items: Sequence[str], console: Console, *, style: s
         for item in shown:
             grid.add_row("   -", item)
         console.print(grid)
-    if len(items) > SHOWN:
-        console.print(Text(f"    ... and {len(items) - SHOWN} more in pairs.csv"))
 
 
 def _cell_table(evaluation: EvaluationReport) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("\ncell", overflow="fold")
-    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", "95 %\nWilson", "\nerrors"):
+    interval = "sequence" if evaluation.plan.is_sequential else "Wilson"
+    level = f"{percent(evaluation.plan.level)}\n{interval}"
+    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", level, "\nerrors"):
         table.add_column(title, justify="right", no_wrap=True)
     for cell in evaluation.cells:
         table.add_row(*map(Text, _cell(cell)), style="bold" if cell.is_reference else "")

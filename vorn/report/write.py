@@ -1,4 +1,4 @@
-"""A report as files: cells.csv, pairs.csv, report.md, outcomes.png and outcomes.svg."""
+"""A report as files: tables (those of special analyses where they have rows), report.md and the figure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vorn.report.markdown import render
-from vorn.report.rows import CellRow, PairRow, Report
+from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
 
-CELL_COLUMNS = tuple(field.name for field in dataclasses.fields(CellRow))
-PAIR_COLUMNS = tuple(field.name for field in dataclasses.fields(PairRow))
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -24,8 +23,9 @@ def write_report(report: Report, out_dir: Path) -> list[Path]:
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     return [
-        _replace(out_dir / "cells.csv", _csv(CELL_COLUMNS, report.cells)),
-        _replace(out_dir / "pairs.csv", _csv(PAIR_COLUMNS, report.pairs)),
+        _replace(out_dir / "cells.csv", _csv(CellRow, report.cells)),
+        _replace(out_dir / "pairs.csv", _csv(PairRow, report.pairs)),
+        *_special(report, out_dir),
         _replace(out_dir / "report.md", render(report).encode()),
         *_figures(report, out_dir),
     ]
@@ -37,8 +37,21 @@ def _figures(report: Report, out_dir: Path) -> list[Path]:
     return [_replace(out_dir / f"outcomes.{form}", image) for form, image in draw(report).items()]
 
 
-def _csv(columns: Sequence[str], rows: Sequence[CellRow] | Sequence[PairRow]) -> bytes:
-    """None becomes an empty field; floats keep every digit."""
+def _special(report: Report, out_dir: Path) -> list[Path]:
+    tables: list[tuple[str, type[Row], Sequence[Row]]] = [
+        ("budget_to_success", BudgetRow, report.budgets),
+        ("noise_floor", NoiseRow, report.noise),
+        ("selection", SelectionRow, report.selection),
+    ]
+    for name, _, rows in tables:
+        if not rows:  # an earlier report's table would be taken for this one's
+            (out_dir / f"{name}.csv").unlink(missing_ok=True)
+    return [_replace(out_dir / f"{name}.csv", _csv(kind, rows)) for name, kind, rows in tables if rows]
+
+
+def _csv(kind: type[Row], rows: Sequence[Row]) -> bytes:
+    """The fields of `kind` are the columns; None becomes an empty field; floats keep every digit."""
+    columns = [field.name for field in dataclasses.fields(kind)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -1,28 +1,15 @@
-"""Paired statistics on hits: exact McNemar test, Holm's correction, Wilson's and Tango's intervals. Pure Python."""
+"""Paired outcomes of two cells: the table, the exact McNemar test, and Holm's correction. Pure Python."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TypeVar
 
 from vorn.records import BadInput
+from vorn.stats.intervals import Interval, check_counts
 
 Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Both ends belong to it."""
-
-    low: float
-    high: float
-
-    def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside."""
-        return not self.low <= value <= self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +79,7 @@ def mcnemar_exact(lhs_only: int, rhs_only: int) -> float:
 
     The sum runs over integers, so that the p-value is correctly rounded however small it is.
     """
-    _check_counts(lhs_only=lhs_only, rhs_only=rhs_only)
+    check_counts(lhs_only=lhs_only, rhs_only=rhs_only)
     m = lhs_only + rhs_only
     tail = term = 1
     for hits in range(min(lhs_only, rhs_only)):
@@ -114,34 +101,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval (1927) of a hit rate, without continuity correction."""
-    _check_counts(hits=hits)
-    if n < 1 or hits > n:
-        raise BadInput(f"hits={hits} of n={n}: legal is n >= 1 and hits <= n; leave cells without outcomes out")
-    z2 = _normal_quantile(level) ** 2
-    centre = (hits + z2 / 2) / (n + z2)
-    half = math.sqrt(z2 * (hits * (n - hits) / n + z2 / 4)) / (n + z2)
-    return Interval(centre - half if hits else 0.0, centre + half if hits < n else 1.0)
-
-
-def tango_interval(lhs_only: int, rhs_only: int, n: int, level: float = 0.95) -> Interval:
-    """Score interval of the paired difference (lhs_only - rhs_only) / n.
-
-    All differences whose score statistic, with the other parameter at its constrained maximum, stays within the
-    normal quantile. Source: Tango, Statistics in Medicine 17:891 (1998).
-    Raises: BadInput if n = 0 or there are more discordant pairs than pairs.
-    """
-    _check_counts(lhs_only=lhs_only, rhs_only=rhs_only)
-    if n < 1 or lhs_only + rhs_only > n:
-        raise BadInput(
-            f"n={n} with lhs_only={lhs_only} and rhs_only={rhs_only}: legal is n >= 1 and lhs_only + rhs_only <= n; "
-            "leave pairs of cells without common fixtures out"
-        )
-    z = _normal_quantile(level)
-    return Interval(-_tango_upper(rhs_only, lhs_only, n, z), _tango_upper(lhs_only, rhs_only, n, z))
-
-
 def smallest_discordant(alpha: float, family_size: int) -> int:
     """Least number of discordant pairs, all on one side, that reach `alpha` at Holm's first step: 2 * 0.5^m * size."""
     if not 0.0 < alpha < 1.0 or family_size < 1:
@@ -150,39 +109,3 @@ def smallest_discordant(alpha: float, family_size: int) -> int:
     while 2 * 0.5**m > alpha / family_size:
         m += 1
     return m
-
-
-def _tango_upper(lhs_only: int, rhs_only: int, n: int, z: float) -> float:
-    """Upper limit by bisection: the estimate lies inside, 1 outside, and the statistic falls between them."""
-    inside, outside = (lhs_only - rhs_only) / n, 1.0
-    while inside < (middle := (inside + outside) / 2) < outside:
-        distance = n * middle - (lhs_only - rhs_only)
-        if distance**2 <= z * z * _tango_variance(middle, lhs_only, rhs_only, n):
-            inside = middle
-        else:
-            outside = middle
-    return outside
-
-
-def _tango_variance(delta: float, lhs_only: int, rhs_only: int, n: int) -> float:
-    """Variance of lhs_only - rhs_only where the true difference is `delta`.
-
-    P(rhs_only) at its constrained maximum is the larger root of 2n q^2 + b q + c; written so that nothing cancels.
-    """
-    b = (2 * n - lhs_only + rhs_only) * delta - lhs_only - rhs_only
-    c = -rhs_only * delta * (1 - delta)
-    root = math.sqrt(max(0.0, b * b - 8 * n * c))
-    q = -2 * c / (b + root) if b > 0 else (root - b) / (4 * n)
-    return n * (2 * q + delta * (1 - delta))
-
-
-def _normal_quantile(level: float) -> float:
-    if not 0.0 < level < 1.0:
-        raise BadInput(f"level={level!r}: legal values lie strictly between 0 and 1; 0.95 is usual")
-    return NormalDist().inv_cdf((1 + level) / 2)
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 0:
-            raise BadInput(f"{name}={count}: a count is at least 0; pass the counts of a paired table")

@@ -1,0 +1,148 @@
+"""The comparisons of an evaluation, family by family, with their corrections and what could have been found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from vorn.records import Observation
+from vorn.report.rows import CellRow, NoiseRow, PairRow
+from vorn.report.verdicts import Outcomes, graded, verdict
+from vorn.stats import (
+    TestPlan,
+    compared,
+    detectable_difference,
+    holm,
+    rate_sequence,
+    smallest_discordant,
+    smallest_discordant_anytime,
+    wilson,
+)
+
+POWER = 0.8  # of the statements on what could have been found
+
+
+def compare(
+    cells: Sequence[CellRow], by_cell: Mapping[str, Sequence[Observation]], plan: TestPlan, noise: Sequence[NoiseRow]
+) -> Iterator[PairRow]:
+    """The comparisons of the plan's families, corrected within each.
+
+    Args:
+        cells: those that are compared; replicas (A/A) are left out.
+        by_cell: observations by cell_id.
+        plan: what is tested, and how.
+        noise: the A/A cells; the highest limit counts.
+    """
+    tested = [cell for cell in cells if not cell.replica_of]
+    limit = max((row.limit for row in noise), default=None)
+    for family in plan.families:
+        pairs = [
+            _pair(lhs, rhs, family, Outcomes.of(by_cell[lhs.cell_id], by_cell[rhs.cell_id], plan), plan, limit)
+            for lhs, rhs in compared(tested, family)
+        ]
+        yield from _corrected(pairs, plan)
+
+
+def noise_rows(
+    cells: Sequence[CellRow], by_cell: Mapping[str, Sequence[Observation]], plan: TestPlan
+) -> Iterator[NoiseRow]:
+    """Every A/A cell against the cell that it repeats: on how many fixtures the outcome differs."""
+    originals = {cell.cell_id: cell for cell in cells}
+    for cell in cells:
+        if not cell.replica_of or cell.replica_of not in originals:
+            continue
+        original = originals[cell.replica_of]
+        outcomes = Outcomes.of(by_cell[original.cell_id], by_cell[cell.cell_id], plan)
+        n, flips = len(outcomes.paired), sum(lhs.outcome != rhs.outcome for lhs, rhs in outcomes.paired)
+        if n:
+            interval = rate_sequence(flips, n, plan.alpha) if plan.is_sequential else wilson(flips, n, plan.level)
+            yield NoiseRow(
+                cell=original.cell,
+                replica=cell.cell,
+                model=cell.model,
+                task=cell.task,
+                n=n,
+                flips=flips,
+                limit=interval.high,
+            )
+
+
+def _pair(
+    lhs: CellRow, rhs: CellRow, family: str, outcomes: Outcomes, plan: TestPlan, noise_limit: float | None
+) -> PairRow:
+    """The comparison without what needs the whole family."""
+    table, said = outcomes.table, verdict(outcomes, plan)
+    worst = outcomes.worst_case
+    lhs_mean, rhs_mean = outcomes.means
+    row = PairRow(
+        lhs=lhs.cell,
+        rhs=rhs.cell,
+        model=lhs.model,
+        task=lhs.task,
+        n=table.n,
+        n_excluded=table.n_excluded,
+        both=table.both,
+        lhs_only=table.lhs_only,
+        rhs_only=table.rhs_only,
+        neither=table.neither,
+        p_holm=None,
+        family=family,
+        family_size=0,
+        lhs_id=lhs.cell_id,
+        rhs_id=rhs.cell_id,
+        worst_low=worst.low if worst else None,
+        worst_high=worst.high if worst else None,
+        alpha=plan.alpha,
+        lhs_mean=lhs_mean,
+        rhs_mean=rhs_mean,
+        least_discordant=None,
+        detectable_difference=None,
+        margin=plan.margin,
+        p_noninferior_holm=None,
+        p_equivalent_holm=None,
+        above_noise=None,
+        looks=outcomes.looks,
+        nll_p_holm=None,
+        **asdict(said),
+        **asdict(graded(outcomes, plan)),
+    )
+    if family != "vs_full":  # which of two policies comes first says nothing, so that only equivalence is a claim
+        row = replace(row, p_noninferior=None, least_margin=None)
+    if noise_limit is None or row.difference is None:
+        return row
+    return replace(row, above_noise=abs(row.difference) > noise_limit)
+
+
+def _corrected(pairs: Sequence[PairRow], plan: TestPlan) -> Iterator[PairRow]:
+    """One family with Holm's corrections, each over the comparisons that have such a p, and with its power."""
+    columns = {name: _holm([getattr(pair, name) for pair in pairs]) for name in _CORRECTED}
+    size = sum(pair.p_value is not None for pair in pairs)
+    for index, pair in enumerate(pairs):
+        corrected: dict[str, Any] = {_CORRECTED[name]: column[index] for name, column in columns.items()}
+        yield replace(pair, family_size=size, **corrected, **_power(pair, size, plan))
+
+
+_CORRECTED = {
+    "p_value": "p_holm",
+    "p_noninferior": "p_noninferior_holm",
+    "p_equivalent": "p_equivalent_holm",
+    "nll_p": "nll_p_holm",
+}
+
+
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+def _power(pair: PairRow, family_size: int, plan: TestPlan) -> dict[str, Any]:
+    """What this family could have found on so many fixtures; sign-flip tests have no such number."""
+    if pair.test == "e_value":
+        return {"least_discordant": smallest_discordant_anytime(plan.alpha, family_size)}
+    if pair.test != "mcnemar":
+        return {}
+    return {
+        "least_discordant": smallest_discordant(plan.alpha, family_size),
+        "detectable_difference": detectable_difference(pair.n, plan.discordance, plan.alpha / family_size, POWER),
+    }

@@ -1,0 +1,166 @@
+"""Sign-flip test and interval of a mean difference, for outcomes that are no plain hits and for clustered fixtures.
+
+Under the hypothesis "the differences are symmetric around delta", either sign of each D_i - delta is as good as the
+other; what was observed is compared with all sign patterns, or with a seeded draw of them. Fixtures of one cluster
+change sign together. Source: Fisher, The Design of Experiments (1935), section 21; the interval is made of the means of
+subsets, Hartigan, J. American Statistical Association 64:1303 (1969); counting the observed pattern among the drawn
+ones makes p valid: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9:39 (2010).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from vorn.records import BadInput
+from vorn.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PATTERNS = 10_000  # drawn sign patterns, the observed one included: no p below 1e-4 without an exact distribution
+_ENUMERATED = 14  # clusters up to which all patterns are made; they are fewer than those that would be drawn
+_LATTICE = 100_000  # steps of a common fraction up to which the exact distribution of the sum is computed
+_CHUNK = 2048  # patterns at a time, so that memory stays small with many fixtures
+_EPSILON = 1e-12  # of the largest difference: rounding must not break ties
+
+
+@dataclass(frozen=True, eq=False)
+class SignFlips:
+    """The test of one sample of paired differences, at any hypothetical mean."""
+
+    n: int  # differences
+    n_clusters: int
+    mean: float  # the estimate
+    _exact_p: float | None  # two-sided, of mean 0, where it was computed without drawing
+    _subset_means: NDArray[np.float64]  # sorted; of what either half of each pattern's signs flips
+    _n_empty: int  # halves that flip nothing, which reach any bound
+    _tolerance: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the p-value stands for all patterns."""
+        return self._exact_p is not None or self.n_clusters <= _ENUMERATED
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p of mean 0."""
+        drawn = min(1.0, 2 * min(self.p_above(0.0), self.p_below(0.0)))
+        return drawn if self._exact_p is None else self._exact_p
+
+    def p_above(self, delta: float) -> float:
+        """One-sided p of "the mean is at most `delta`"."""
+        counted = int(self._subset_means.searchsorted(delta + self._tolerance, side="right"))
+        return (self._n_empty + counted) / self._halves
+
+    def p_below(self, delta: float) -> float:
+        """One-sided p of "the mean is at least `delta`"."""
+        counted = len(self._subset_means) - int(self._subset_means.searchsorted(delta - self._tolerance, side="left"))
+        return (self._n_empty + counted) / self._halves
+
+    def interval(self, level: float) -> Interval:
+        """All means that the two-sided test of the same patterns does not reject at 1 - level; infinite with too few.
+
+        Raises: BadInput unless 0 < level < 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise BadInput(f"level={level!r}: legal values lie strictly between 0 and 1; 0.95 is usual")
+        rank = math.floor((1.0 - level) / 2 * self._halves - self._n_empty + 1e-9)  # means that are rejected on a side
+        if rank < 0:
+            return Interval(-math.inf, math.inf)
+        return Interval(float(self._subset_means[rank]), float(self._subset_means[-1 - rank]))
+
+    @property
+    def _halves(self) -> int:
+        return len(self._subset_means) + self._n_empty
+
+
+def sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int) -> SignFlips:
+    """The sign-flip test of paired differences.
+
+    Args:
+        differences: one per fixture, lhs minus rhs, finite.
+        clusters: of the same fixtures; those with the same name flip together, "" stands alone.
+        seed: of the drawn patterns, where there are too many to make all.
+    Raises: BadInput for no difference, one that is not finite, or another number of clusters.
+    """
+    import numpy as np
+
+    if not differences or len(clusters) != len(differences) or not all(map(math.isfinite, differences)):
+        raise BadInput(
+            f"{len(differences)} differences with {len(clusters)} clusters: legal are finite differences, at least 1, "
+            "and a cluster for each; leave pairs of cells without common fixtures out"
+        )
+    sums, sizes = _by_cluster(differences, clusters)
+    flips = _all_patterns(len(sums)) if len(sums) <= _ENUMERATED else _drawn_patterns(len(sums), seed)
+    columns = np.array([sums, sizes]).T
+    chunks = (flips[start : start + _CHUNK] for start in range(0, len(flips), _CHUNK))
+    flipped = np.concatenate([chunk.astype(np.float64) @ columns for chunk in chunks])
+    halves = np.concatenate([flipped, columns.sum(axis=0) - flipped])
+    filled = halves[halves[:, 1] > 0]
+    return SignFlips(
+        n=len(differences),
+        n_clusters=len(sums),
+        mean=math.fsum(sums) / len(differences),
+        _exact_p=_exact_p(sums) if len(sums) > _ENUMERATED else None,
+        _subset_means=np.sort(filled[:, 0] / filled[:, 1]),
+        _n_empty=len(halves) - len(filled),
+        _tolerance=_EPSILON * max(map(abs, sums)),
+    )
+
+
+def _by_cluster(differences: Sequence[float], clusters: Sequence[str]) -> tuple[list[float], list[int]]:
+    """Sum and number of the differences of each cluster, in the order of first appearance."""
+    members: dict[object, list[float]] = {}
+    for index, (difference, cluster) in enumerate(zip(differences, clusters, strict=True)):
+        members.setdefault(cluster or index, []).append(difference)
+    return [math.fsum(group) for group in members.values()], [len(group) for group in members.values()]
+
+
+def _all_patterns(k: int) -> NDArray[np.uint8]:
+    """Flip (1) or not (0), [2^(k-1), k]: the first never flips, since a pattern and its opposite belong together."""
+    import numpy as np
+
+    return (np.arange(2 ** (k - 1))[:, None] >> np.arange(k)[::-1] & 1).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
+    """The observed pattern, in which nothing flips, and random ones: [PATTERNS, k]."""
+    import numpy as np
+
+    patterns = np.random.default_rng(seed).integers(0, 2, (PATTERNS, k), dtype=np.uint8)
+    patterns[0] = 0
+    return patterns
+
+
+def _exact_p(sums: Sequence[float]) -> float | None:
+    """The two-sided p of all patterns where it can be had without making them, else None.
+
+    Where no two sums have opposite signs, only the observed pattern of those that are not 0 and its opposite reach what
+    was observed. Where all sums are multiples of one common fraction, as shares of answers are, the distribution of
+    their signed sum is built up one cluster at a time.
+    """
+    import numpy as np
+
+    if min(sums) >= 0.0 or max(sums) <= 0.0:
+        return min(1.0, 2.0 ** (1 - sum(value != 0.0 for value in sums)))
+    fractions = [Fraction(value).limit_denominator(1000) for value in sums]
+    if any(abs(float(fraction) - value) > 1e-9 for fraction, value in zip(fractions, sums, strict=True)):
+        return None
+    unit = math.lcm(*(fraction.denominator for fraction in fractions))
+    steps = [abs(int(fraction * unit)) for fraction in fractions]
+    reach = sum(steps)
+    if reach > _LATTICE:
+        return None
+    mass = np.zeros(2 * reach + 1)
+    mass[reach] = 1.0
+    for step in filter(None, steps):
+        mass = (np.roll(mass, step) + np.roll(mass, -step)) / 2  # nothing reaches the ends before the last step
+    observed = abs(int(sum(fractions) * unit))
+    return min(1.0, float(mass[: reach - observed + 1].sum() + mass[reach + observed :].sum()))
