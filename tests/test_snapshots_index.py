@@ -26,7 +26,7 @@ both_orders = pytest.mark.parametrize("order", ORDERS)
 def new_index(
     rule: Rule | None = None, slots: int | None = None, order: Order = "swap", size_bytes: int | None = None
 ) -> SnapshotIndex:
-    setting = Setting(work=lambda start, end: end - start, future=())
+    setting = Setting(work=lambda start, end: end - start, future=tuple)
     return SnapshotIndex(rule or Forecast("improving"), Capacity(slots, size_bytes), order, setting)
 
 

@@ -27,7 +27,7 @@ from vorn.snapshots.policies.tail_pin import TailPin
 from vorn.snapshots.policies.tail_protect import TailProtect
 from vorn.snapshots.policies.two_tier import TwoTier
 
-SETTING = Setting(work=lambda start, end: end - start, future=())
+SETTING = Setting(work=lambda start, end: end - start, future=tuple)
 # A segment is one character, of which the token repeats with its number; the length goes with the character.
 LENGTHS = {"a": 3, "b": 1, "c": 2}
 PAIRS: dict[str, tuple[Rule, Any]] = {
@@ -111,7 +111,7 @@ def replays(rule: Rule, requests: list[tuple[str, int, list[int]]], capacity: in
         Planned(path_of(text), matched, 0, tuple(depth for depth in depths if depth > matched))
         for text, matched, depths in requests
     ]
-    index = SnapshotIndex(rule, Capacity(capacity), order, Setting(SETTING.work, future))
+    index = SnapshotIndex(rule, Capacity(capacity), order, Setting(SETTING.work, lambda: future))
     found = []
     for text, matched, depths in requests:
         match = index.lookup(path_of(text), matched)

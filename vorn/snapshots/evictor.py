@@ -30,11 +30,11 @@ class Setting:
 
     Attributes:
         work: cost of reading tokens start+1 .. end of a prompt, in the unit of the engine's cost law.
-        future: all requests of the workload in order; only a clairvoyant policy looks.
+        future: gives all requests of the workload in order; only a clairvoyant policy asks.
     """
 
     work: Callable[[int, int], float]
-    future: Sequence[Planned]
+    future: Callable[[], Sequence[Planned]]
 
 
 class Evictor:

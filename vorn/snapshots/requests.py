@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from vorn.records import BadInput, digest
 from vorn.snapshots.paths import Path
@@ -33,7 +34,7 @@ class Request:
         """Tokens of prompt and generation."""
         return self.prompt.tokens + self.generated[1]
 
-    @property
+    @cached_property
     def full(self) -> Path:
         """The prompt with what was generated."""
         return self.prompt.extended(*self.generated) if self.generated[1] else self.prompt
@@ -51,7 +52,7 @@ class Instance:
         """Names of the measured requests, in order."""
         return [request.measured for request in self.requests if request.measured]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of all that is asked, so that a fixture that changed is refused."""
         return digest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from vorn.snapshots.cost import Cost
 from vorn.snapshots.evictor import Planned, Rule, Setting
@@ -50,7 +51,7 @@ def planned(requests: Sequence[Request], placement: Placement) -> list[Planned]:
 
 def start_index(pool: Pool, requests: Sequence[Request], placement: Placement, cost: Cost) -> SnapshotIndex:
     """The empty index of a cell."""
-    setting = Setting(work=cost.seconds, future=planned(requests, placement))
+    setting = Setting(work=cost.seconds, future=partial(planned, requests, placement))
     return SnapshotIndex(pool.rule, pool.capacity, pool.order, setting)
 
 

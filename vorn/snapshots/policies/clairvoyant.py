@@ -25,7 +25,7 @@ class Clairvoyant:
 
     def start(self, setting: Setting) -> Evictor:
         """An evictor for one empty pool."""
-        return _Foresight(setting.future)
+        return _Foresight(setting.future())
 
 
 class _Foresight(Evictor):

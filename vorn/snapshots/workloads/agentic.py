@@ -12,7 +12,7 @@ from vorn.snapshots.workloads.draw import Draw
 
 @dataclass(frozen=True, kw_only=True)
 class Agentic:
-    """`conversations` of `turns` turns each, `active` of them at a time in random order; every later turn is measured.
+    """`conversations` of `turns` turns each, `active` of them at a time in random order; every few turns are measured.
 
     A conversation that ends makes place for the next. After Atlas pull request 287 (174 turns, about 20 interleaved
     conversations, 128 slots), whose trace is not published: the turn sizes are guesses, only the shape is comparable.
@@ -26,6 +26,7 @@ class Agentic:
     turn_sigma: float  # of the log-normal
     generated: int
     spread: float
+    measure_every: int  # turns
 
     def instance(self, name: str, seed: int, placement: Placement) -> Instance:
         """The draw of one seed. Raises BadInput unless 1 <= active <= conversations."""
@@ -48,4 +49,5 @@ class Agentic:
         if talk.turns == 0:
             return talk.turn(draw.tokens(self.system_tokens), self.generated)
         tokens = draw.heavy_tokens(self.turn_tokens, self.turn_sigma)
-        return talk.turn(tokens, self.generated, f"{name}/talk{talk.session - 1}-turn{talk.turns}")
+        measured = f"{name}/talk{talk.session - 1}-turn{talk.turns}" if talk.turns % self.measure_every == 0 else ""
+        return talk.turn(tokens, self.generated, measured)
