@@ -24,7 +24,7 @@ class PanelProgress(RichProgressBar):
     ) -> None:
         """Advance, and update the rates."""
         for seen in outputs:
-            if seen.outcome is not None:
+            if seen.outcome is not None and not seen.replica_of:
                 self._rates[seen.policy].update(float(seen.outcome == 1.0))
         super().on_predict_batch_end(trainer, pl_module, outputs, batch, batch_idx, *args)
         if self.is_enabled and self.progress is not None and self.predict_progress_bar_id is not None:

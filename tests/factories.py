@@ -56,6 +56,22 @@ def make_observation(**changes: Any) -> Observation:
     return Observation(**fields)
 
 
+PLAN = {
+    "alpha": 0.05,
+    "margin": 0.02,
+    "discordance": 0.2,
+    "families": ["vs_full", "policies", "units"],
+    "stop": None,
+    "split": None,
+    "seed": 0,
+}
+
+
+def make_config(**stats: Any) -> dict[str, Any]:
+    """A resolved configuration as a manifest records it; `stats` are changes to the plan of the tests."""
+    return {"seed": 11, "limit": None, "task": {"fixtures": 100}, "stats": PLAN | stats}
+
+
 def make_manifest(**changes: Any) -> Manifest:
     """A manifest of evaluation "e0"."""
     fields: dict[str, Any] = {
@@ -64,7 +80,7 @@ def make_manifest(**changes: Any) -> Manifest:
         "host": "a host",
         "pid": 7,
         "rank": 0,
-        "config": {"seed": 11},
+        "config": make_config(),
         "versions": {"python": "3.11.9", "torch": "2.9"},
         "dtype": "float32",
         "device": "cpu",
@@ -74,10 +90,11 @@ def make_manifest(**changes: Any) -> Manifest:
 
 
 def make_contents(*observations: Observation, **changes: Any) -> LedgerContents:
-    """What a ledger with these observations holds; `changes` are other fields."""
+    """What a ledger with these observations holds, with a manifest per evaluation; `changes` are other fields."""
+    evaluations = dict.fromkeys(seen.evaluation_id for seen in observations)
     contents = LedgerContents(
         observations=observations,
-        manifests=(make_manifest(),),
+        manifests=tuple(make_manifest(evaluation_id=name) for name in evaluations),
         looks=(),
         damaged=(),
         disagreements=(),

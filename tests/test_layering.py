@@ -32,7 +32,9 @@ EDGES: dict[str, set[str]] = {
     "vorn.settings": {"vorn.records", "vorn.choices", "vorn.grading"},
     "vorn.cells": {"vorn.records", "vorn.kv.units", "vorn.settings"},
     "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells"},
-    "vorn.panel": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},
+    "vorn.panel": {
+        "vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes", "vorn.stats",
+    },
     "vorn.cli": {"vorn.records", "vorn.fuse"},
     "vorn.kv": set(),
     "vorn.kv.units": {"vorn.records"},
@@ -50,7 +52,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},
     "vorn.data": {"vorn.records", "vorn.ledger", "vorn.cells", "vorn.panel", "vorn.models", "vorn.kv.units", "tasks"},
-    "vorn.evaluation": {"vorn.records", "vorn.ledger", "vorn.report", "vorn.cells", "vorn.panel"},
+    "vorn.stopping": {"vorn.records", "vorn.stats"},
+    "vorn.evaluation": {
+        "vorn.records", "vorn.ledger", "vorn.report", "vorn.cells", "vorn.panel", "vorn.stats", "vorn.stopping",
+    },
     "vorn.module": {
         "vorn.records", "vorn.grading", "vorn.cells", "vorn.panel", "vorn.models", "vorn.data", "vorn.kv",
     },
@@ -71,7 +76,10 @@ CONFIGURATION = {"hydra", "omegaconf"}
 # Module or package -> third-party packages that it must not import when it is imported.
 FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
-    **{f"vorn.{name}": HEAVY | CONFIGURATION for name in ("records", "jsonl", "grading", "ledger", "stats", "report")},
+    **{
+        f"vorn.{name}": HEAVY | CONFIGURATION
+        for name in ("records", "jsonl", "grading", "ledger", "stats", "stopping", "report")
+    },
     **{
         f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
     },

@@ -128,7 +128,7 @@ def test_corrections_do_not_cross_evaluations():
     assert [pair.p_holm for pair in report.pairs] == [2**-5, 2**-5]
     assert [pair.family_size for pair in report.pairs] == [1, 1]
     assert [(pair.model, pair.n) for pair in report.pairs] == [("pocket", 6), ("large", 6)]
-    assert [len(evaluation.manifests) for evaluation in report.evaluations] == [1, 0]
+    assert [len(evaluation.manifests) for evaluation in report.evaluations] == [1, 1]
 
 
 def test_pairs_are_made_on_common_outcomes_and_the_rest_is_counted():

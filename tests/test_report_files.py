@@ -17,16 +17,20 @@ from vorn.records import Look
 from vorn.report import build_report, print_report, write_report
 from vorn.report.figure import build_figure
 from vorn.report.markdown import render
-from vorn.report.words import points, probability, sentence, summaries
+from vorn.report.summaries import summaries
+from vorn.report.words import points, probability, sentence
 
 # The headers of the two tables are an interface, so they are written out here.
 CELLS = (
     "cell_id,cell,model,task,contract,policy,params,unit,budget,mean_budget_tokens,n,n_errors,hits,hit_rate,"
-    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards"
+    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of"
 )
 PAIRS = (
     "lhs,rhs,model,task,n,n_excluded,both,lhs_only,rhs_only,neither,difference,difference_low,difference_high,"
-    "p_value,p_holm,family,family_size,lhs_id,rhs_id,worst_low,worst_high"
+    "p_value,p_holm,family,family_size,lhs_id,rhs_id,worst_low,worst_high,alpha,test,p_method,ci_method,lhs_mean,"
+    "rhs_mean,least_discordant,detectable_difference,margin,p_noninferior,p_noninferior_holm,least_margin,p_equivalent,"
+    "p_equivalent_holm,least_equivalence_margin,above_noise,looks,max_log_e,nll_n,nll_difference,nll_low,nll_high,nll_p,"
+    "nll_p_holm"
 )
 
 
@@ -95,11 +99,19 @@ def test_probability(p, want):
 def test_files_are_written_whole_and_nothing_else(tmp_path):
     report = report_of(*make_panel())
     paths = write_report(report, tmp_path / "new" / "out")
-    names = ["cells.csv", "pairs.csv", "report.md", "outcomes.png", "outcomes.svg"]
+    names = ["cells.csv", "pairs.csv", "budget_to_success.csv", "report.md", "outcomes.png", "outcomes.svg"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(names)
-    assert paths[3].read_bytes().startswith(b"\x89PNG")
-    assert b"</svg>" in paths[4].read_bytes()
+    assert paths[4].read_bytes().startswith(b"\x89PNG")
+    assert b"</svg>" in paths[5].read_bytes()
+
+
+@pytest.mark.integration
+def test_a_table_of_an_earlier_report_does_not_stay_beside_one_that_has_none(tmp_path):
+    write_report(report_of(*make_panel()), tmp_path)
+    assert (tmp_path / "budget_to_success.csv").exists()
+    write_report(report_of(*run_cell("1")), tmp_path)
+    assert not (tmp_path / "budget_to_success.csv").exists()
 
 
 @pytest.mark.integration
@@ -265,7 +277,7 @@ MIXED = {
 @pytest.mark.parametrize("cells", MIXED.values(), ids=MIXED.keys())
 def test_mixed_situations_are_reported_in_all_forms(cells, tmp_path):
     report = report_of(*cells)
-    assert len(write_report(report, tmp_path)) == 5
+    assert len(write_report(report, tmp_path)) == 5 + bool(report.budgets)
     text, terminal = render(report), shown(report)
     for cell in report.cells:
         assert cell.cell.replace("_", "\\_") in text

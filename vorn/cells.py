@@ -40,15 +40,25 @@ class CellSpec:
     first_token: str  # "refeed" or "prefill"
     budget: str  # "64" tokens or "25%" of the prompt; "" for the reference
     identity: Mapping[str, Any]  # all that makes it this cell within an evaluation, resolved
+    repeats: Mapping[str, Any] | None = None  # identity of the cell that this one repeats (A/A)
 
     @property
     def is_reference(self) -> bool:
         """Whether nothing is evicted."""
         return not self.policy_config
 
+    @property
+    def is_replica(self) -> bool:
+        """Whether it repeats another cell (A/A)."""
+        return self.repeats is not None
+
     def cell_id(self, evaluation_id: str) -> str:
         """Hash of the evaluation and of everything that makes this cell."""
         return digest([evaluation_id, self.identity])
+
+    def replica_of(self, evaluation_id: str) -> str:
+        """Id of the cell that this one repeats; "" if it repeats none."""
+        return "" if self.repeats is None else digest([evaluation_id, self.repeats])
 
     def resolve_budget(self, prompt_tokens: int) -> int:
         """Tokens kept per layer and KV head: a percentage is floored and keeps at least one token."""

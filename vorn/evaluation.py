@@ -12,6 +12,8 @@ from vorn.cells import CellSpec
 from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
 from vorn.records import Fixture, digest, fingerprint
 from vorn.report import Report, build_report
+from vorn.stats import TestPlan, check_independent, compared
+from vorn.stopping import Stopping
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -44,6 +46,7 @@ class Evaluation:
         folder: of this evaluation in the ledger directory.
         writer: of this process, into `folder`.
         out_dir: where the report goes.
+        tests: what is tested, and at which error rates.
         loggers: mirrors of the ledger. Lightning does not get them: an exception in one of its calls would end the run.
     """
 
@@ -54,6 +57,7 @@ class Evaluation:
     folder: Path
     writer: LedgerWriter
     out_dir: Path
+    tests: TestPlan
     loggers: list[Logger] = field(default_factory=list)
 
     @cached_property
@@ -72,14 +76,39 @@ class Evaluation:
         pairs = zip(self.fixtures, self.texts, strict=True)
         return {fixture.fixture_id: fingerprint(text, fixture.answers) for fixture, text in pairs}
 
+    @cached_property
+    def stopping(self) -> Stopping | None:
+        """Which cells a sequential run still needs; None if every cell is measured on every fixture."""
+        if not self.tests.is_sequential:
+            return None
+        check_independent(self.tests, [fixture.cluster for fixture in self.fixtures])
+        cells = [cell for cell in self.specs if not cell.is_replica]
+        ids = {id(cell): cell_id for cell_id, cell in self.cells.items()}
+        return Stopping(
+            families=[
+                [(ids[id(lhs)], ids[id(rhs)]) for lhs, rhs in compared(cells, family)] for family in self.tests.families
+            ],
+            planned=len(self.fixtures),
+            alpha=self.tests.alpha,
+            replicas={
+                cell_id: cell.replica_of(self.evaluation_id) for cell_id, cell in self.cells.items() if cell.is_replica
+            },
+        )
+
+    def is_active(self, cell_id: str) -> bool:
+        """Whether a cell is still measured; a sequential run stops cells while it goes on."""
+        return self.stopping is None or cell_id in self.stopping.active
+
     def todo(self) -> dict[str, list[str]]:
-        """Ids of the cells without an outcome, by fixture id.
+        """Ids of the active cells without an outcome, by fixture id.
 
         Raises: BadInput if a fixture changed since it was measured.
         """
         contents = read_ledger(self.folder)
         contents.check_fingerprints(self.fingerprints)
-        return contents.missing(list(self.cells), self.fingerprints)
+        if self.stopping:
+            self.stopping.replay(self.measured().observations)
+        return contents.missing(list(filter(self.is_active, self.cells)), self.fingerprints)
 
     def measured(self) -> LedgerContents:
         """What the ledger holds of this panel's cells on these fixtures."""
@@ -95,6 +124,6 @@ class Evaluation:
 
     def report(self) -> Report:
         """The report on this panel, recorded in the ledger as a look."""
-        report = build_report(self.measured())
+        report = build_report(self.measured(), self.tests)
         self.writer.look(max(evaluation.n_fixtures for evaluation in report.evaluations))
         return report

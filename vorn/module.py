@@ -191,7 +191,7 @@ class EvictionModule(LightningModule):
             unit=cell.unit,
             guards=cell.guards,
             budget=cell.budget,
-            replica_of="",
+            replica_of=cell.replica_of(settings.evaluation_id),
             grade=settings.grade,
             answers=item.fixture.answers,
             answer_nll=None,

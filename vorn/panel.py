@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -25,15 +26,20 @@ from vorn.choices import default_options
 from vorn.kv.units import UnitRule
 from vorn.records import REFERENCE, BadInput
 from vorn.settings import check_guards_fit, check_settings, percentage, resolved
+from vorn.stats import TestPlan
 
 __all__ = ["CellSpec", "PanelPlan", "evaluation_identity", "plan_panel"]
 
 
 @dataclass(frozen=True, slots=True)
 class PanelPlan:
-    """The cells of a panel in order: the reference first, then policy, unit, guards, contract, budget as written."""
+    """The cells of a panel in order: the reference first, then policy, unit, guards, contract, budget as written.
+
+    An A/A cell, which repeats the first pruned one, comes last.
+    """
 
     cells: tuple[CellSpec, ...]
+    tests: TestPlan
 
     @property
     def reference(self) -> CellSpec:
@@ -81,12 +87,12 @@ def plan_panel(cfg: DictConfig) -> PanelPlan:
             f"first_token={','.join(first_tokens)}: the cells of a panel share their reference, so one value is legal; "
             "give one, or one job each: -m fuse=false decode.first_token=refeed,prefill"
         )
-    cells = (_reference(units[0].rule, contracts[0].first_token), *pruned)
+    cells = (_reference(units[0].rule, contracts[0].first_token), *pruned, *_replicas(cfg.aa, pruned))
     labels = [cell.label for cell in cells]
     for label in labels:
         if labels.count(label) > 1:
             raise BadInput(f"two different cells would both be called {label!r}; leave one of them out")
-    return PanelPlan(cells)
+    return PanelPlan(cells, TestPlan.from_config(resolved(cfg.stats)))
 
 
 def _cell(
@@ -120,6 +126,17 @@ def _cell(
     if not percentage(budget):
         check_guards_fit(int(budget), *cell.resolve_guards(int(budget)))
     return cell
+
+
+def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
+    """With `aa`, the first pruned cell once more, to be decoded in another slot of the batch."""
+    if not aa:
+        return []
+    if not pruned:
+        raise BadInput("aa=true repeats a pruned cell and this panel has none; name a policy, or give aa=false")
+    first = pruned[0]
+    label, identity = f"{first.label} (A/A)", {**first.identity, "replica": 1}
+    return [replace(first, label=label, identity=identity, repeats=first.identity)]
 
 
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:

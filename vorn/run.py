@@ -15,7 +15,6 @@ from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
-from vorn.cells import CellSpec
 from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, Reporter, ReportFailed
 from vorn.ledger import LedgerWriter
@@ -45,7 +44,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     renderer = Renderer(checkpoint.tokenizer, settings["model"]["chat_template"])
     fixtures = _fixtures(cfg, renderer)
     texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
-    evaluation = _evaluation(cfg, settings, plan.cells, checkpoint, fixtures, texts, device, out_dir)
+    evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo()
     callbacks = _callbacks(cfg, evaluation)
     evaluation.loggers.extend(make_loggers(cfg.logger))
@@ -60,7 +59,7 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
                 default_root_dir=out_dir,
             )
             module = _module(cfg, settings, checkpoint, evaluation, device)
-            data = EvaluationData(WorkItems(fixtures, todo, evaluation.fingerprints, renderer))
+            data = EvaluationData(WorkItems(fixtures, todo, evaluation.fingerprints, renderer, evaluation.is_active))
             trainer.predict(module, datamodule=data, return_predictions=False)
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
@@ -138,7 +137,7 @@ def _checked_text(
 def _evaluation(
     cfg: DictConfig,
     settings: Mapping[str, Any],
-    specs: tuple[CellSpec, ...],
+    plan: PanelPlan,
     checkpoint: Checkpoint,
     fixtures: list[Fixture],
     texts: list[str],
@@ -153,7 +152,9 @@ def _evaluation(
         place = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         return make_manifest(evaluation_id, settings, dtype=checkpoint.dtype_name, device=place)
 
-    return Evaluation(identity, specs, fixtures, texts, folder, LedgerWriter(folder, manifest), out_dir)
+    return Evaluation(
+        identity, plan.cells, fixtures, texts, folder, LedgerWriter(folder, manifest), out_dir, plan.tests
+    )
 
 
 def _module(

@@ -138,6 +138,7 @@ def check_settings(cfg: DictConfig) -> None:
     whole("seed", cfg.seed, 0)
     whole("limit", cfg.limit, 1, null="all fixtures of the task")
     choice("fuse", cfg.fuse, (True, False))
+    choice("aa", cfg.aa, (True, False))
     _filled("ledger_dir", cfg.ledger_dir)
     whole("prefill.chunk_tokens", cfg.prefill.chunk_tokens, 1, null="the whole prompt at once")
     whole("decode.max_cells", cfg.decode.max_cells, 1)
