@@ -102,6 +102,7 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.ledger", "vorn.snapshots.cells", "vorn.snapshots.plan", "vorn.snapshots.requests",
     },
     "vorn.snapshots.module": {
+        "vorn.snapshots.matrix",
         "vorn.records", "vorn.snapshots.campaign", "vorn.snapshots.cells", "vorn.snapshots.engine",
         "vorn.snapshots.requests",
     },
@@ -115,12 +116,12 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.states": {"vorn.records"},
+    "vorn.snapshots.tiny": {"vorn.choices"},
     "vorn.snapshots.executed": {
-        "vorn.records", "vorn.snapshots.engine", "vorn.snapshots.index", "vorn.snapshots.placement",
-        "vorn.snapshots.requests", "vorn.snapshots.simulate", "vorn.snapshots.states",
+        "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.index", "vorn.snapshots.placement",
+        "vorn.snapshots.requests", "vorn.snapshots.cost", "vorn.snapshots.simulate", "vorn.snapshots.engine",
+        "vorn.snapshots.states", "vorn.snapshots.tiny",
     },
-    "vorn.snapshots.decay": {"vorn.records", "vorn.snapshots.states"},
-    "vorn.snapshots.tiny": {"vorn.records"},
     "callbacks": {
         "vorn.records", "vorn.ledger", "vorn.report", "vorn.evaluation", "vorn.cells", "vorn.panel", "vorn.data",
         "vorn.module", "vorn.kv", "vorn.loggers", "vorn.snapshots",
@@ -150,7 +151,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "vorn.snapshots": HEAVY | CONFIGURATION,
     **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "plan", "campaign")},
     **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
-    **{f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION} for name in ("states", "executed", "decay")},
+    **{f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION} for name in ("states", "tiny", "executed")},
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
         f"vorn.kv.{name}": {"transformers", "lightning", "wandb", "torchmetrics", *CONFIGURATION}

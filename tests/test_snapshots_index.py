@@ -184,7 +184,7 @@ def test_bytes_limit_the_pool_too() -> None:
         index.insert(STREAM, depth, size_bytes=30)
     assert [one.depth for one in index.insert(STREAM, 40, size_bytes=50).evicted] == [10, 20]
     assert index.used_bytes == 80
-    with pytest.raises(BadInput, match="a snapshot takes 101 bytes and pool.bytes=100"):
+    with pytest.raises(BadInput, match=r"a snapshot takes 101 bytes and pool.bytes=100"):
         index.insert(STREAM, 50, size_bytes=101)
 
 

@@ -10,6 +10,7 @@ from vorn.records import REFERENCE, BadInput, Observation, Resume
 from vorn.stats import holm
 from vorn.stats.signflip import SignFlips, sign_flips
 
+GRADE = "token_hit@1"  # outcome of a resume: anchor tokens / prompt tokens
 VERDICTS = ("better", "no harm", "harm", "not shown")
 
 
@@ -91,7 +92,7 @@ def build_matrix(
     """
     groups: dict[str, dict[str, list[Observation]]] = {}
     for seen in observations:
-        if seen.resume is not None:
+        if seen.grade == GRADE:
             groups.setdefault(seen.evaluation_id, {}).setdefault(seen.cell_id, []).append(seen)
     if not groups:
         raise BadInput("the ledgers hold 0 resumes: a matrix needs at least 1; run experiment=warm_resume first")

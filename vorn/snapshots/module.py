@@ -12,9 +12,8 @@ from vorn.records import BadInput, Observation, Resume
 from vorn.snapshots.campaign import Campaign, WorkItem
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.engine import Engine, Outcome
+from vorn.snapshots.matrix import GRADE
 from vorn.snapshots.requests import Request
-
-GRADE = "token_hit@1"
 
 
 class ResumeModule(LightningModule):

@@ -67,7 +67,8 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
 def _engine(plan: CampaignPlan) -> Engine:
     if "_target_" not in plan.engine:
         return Simulated(plan.placement, plan.cost, plan.cost_text)
-    engine: Engine = instantiate(dict(plan.engine), placement=plan.placement)
+    # Partial, because Hydra would turn a dataclass among the arguments into a configuration.
+    engine: Engine = instantiate({**plan.engine, "_partial_": True})(plan.placement)
     return engine
 
 
