@@ -127,6 +127,13 @@ def test_where_snapshots_are_taken() -> None:
         replace(place, grid=0)
 
 
+def test_a_repeated_prompt_still_reads_its_last_block() -> None:
+    known, request = KnownKV(SOURCE), Request(0, Path.of(("p", 64)), ("r", 0))
+    known.store(request)
+    assert known.match(request) == 48
+    assert known.match(Request(0, Path.of(("p", 64), ("q", 1)), ("r", 0))) == 64
+
+
 def trace(tmp_path: File, *lines: object) -> Trace:
     path = tmp_path / "trace.jsonl"
     path.write_text("\n".join(one if isinstance(one, str) else json.dumps(one) for one in lines))

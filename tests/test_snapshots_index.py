@@ -9,10 +9,12 @@ from vorn.snapshots.entry import Role
 from vorn.snapshots.evictor import Bump, Rule, Setting
 from vorn.snapshots.index import Capacity, Order, SnapshotIndex
 from vorn.snapshots.paths import Path
+from vorn.snapshots.policies.coverage import Coverage
 from vorn.snapshots.policies.fifo import Fifo
 from vorn.snapshots.policies.forecast import Forecast
 from vorn.snapshots.policies.lru import Lru
 from vorn.snapshots.policies.marconi import Marconi
+from vorn.snapshots.policies.path_cap import PathCap
 from vorn.snapshots.policies.session_lru import SessionLru
 from vorn.snapshots.policies.tail_lease import TailLease
 from vorn.snapshots.policies.tail_pin import TailPin
@@ -176,6 +178,44 @@ def test_the_strand(order: Order, rule: Rule, want: int) -> None:
 def test_a_pinned_finish_leaf_overshoots_the_match(order: Order, k: int, want: int) -> None:
     assert strand(Forecast("improving"), order, leaves=True) == 100
     assert strand(TailPin("improving", k), order, leaves=True) == want
+
+
+@both_orders
+def test_a_lease_lapses_after_so_many_evictions(order: Order) -> None:
+    """The leased tail outlives two evictions of a pool of two; at the third, ttl=2 lets it go and ttl=3 does not."""
+    survived = {}
+    for ttl in (2, 3):
+        index = new_index(TailLease("winner", ttl, sibling=False), 2, order)
+        index.insert(STREAM, 100, 1, "tail")
+        index.lookup(STREAM, 100, 1)
+        gone = [depth for session in range(2, 6) for depth in one_shot(index, 50 + session, session)]
+        survived[ttl] = gone
+    assert survived == {2: [52, 53, 100], 3: [52, 53, 54]}
+
+
+@both_orders
+def test_coverage_thins_a_cold_path_evenly(order: Order) -> None:
+    """Six states 100 apart: every other one goes, from the shallow end, before a neighbour of a hole."""
+    index = new_index(Coverage("winner"), 6, order)
+    for depth in range(100, 601, 100):
+        index.insert(STREAM, depth, 1)
+    gone = [depth for session in range(2, 6) for depth in one_shot(index, 50, session)]
+    assert gone == [100, 300, 500, 200]
+    assert sorted(one.depth for one in index.entries() if one.session == 1) == [400, 600]
+
+
+@both_orders
+def test_a_path_cap_keeps_forks_and_the_tail(order: Order) -> None:
+    """Cap 2: of 10-20-30 the shallowest is given up; with two branches from 10, it is a fork and stays."""
+    for branches, victims in ((1, [10]), (2, [25])):
+        index = new_index(PathCap("winner", 2), None, order)
+        trunk = Path.of(("trunk", 20))
+        index.insert(trunk, 10)
+        for branch in range(branches):
+            path = trunk.extended(f"branch{branch}", 40)
+            index.insert(path, 25 + branch)
+        index.insert(trunk.extended("branch0", 40), 45)
+        assert [index.evict().depth for _ in victims] == victims
 
 
 def test_bytes_limit_the_pool_too() -> None:

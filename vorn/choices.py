@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vorn.records import BadInput
 
 # Groups of which a panel takes several options: of KV-cache eviction, and of snapshot eviction.
-AXES = ("policy", "unit", "guards", "contract", "snapshot_policy", "workload", "pool")
+AXES = ("policy", "unit", "guards", "contract", "snapshot_policy", "workload")
 
 
 def unknown(what: str, name: str, options: Iterable[str], hint: str = "") -> BadInput:
