@@ -117,6 +117,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.states": {"vorn.records"},
     "vorn.snapshots.tiny": {"vorn.choices"},
+    "vorn.snapshots.decay": {"vorn.records", "vorn.snapshots.tiny"},
     "vorn.snapshots.executed": {
         "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.index", "vorn.snapshots.placement",
         "vorn.snapshots.requests", "vorn.snapshots.cost", "vorn.snapshots.simulate", "vorn.snapshots.engine",
@@ -151,7 +152,10 @@ FORBIDDEN: dict[str, set[str]] = {
     "vorn.snapshots": HEAVY | CONFIGURATION,
     **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "plan", "campaign")},
     **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
-    **{f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION} for name in ("states", "tiny", "executed")},
+    **{
+        f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION}
+        for name in ("states", "tiny", "executed", "decay")
+    },
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
         f"vorn.kv.{name}": {"transformers", "lightning", "wandb", "torchmetrics", *CONFIGURATION}

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from vorn.snapshots.cost import Affine
 from vorn.snapshots.engine import Outcome
@@ -20,9 +20,8 @@ from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import KnownKV, Request
 from vorn.snapshots.simulate import Pool, Resumed, start_index
 from vorn.snapshots.states import KV, Reader, State, keys_and_values, probe, restore, snapshot
-from vorn.snapshots.tiny import tiny_model
+from vorn.snapshots.tiny import load_model
 
-_TINY = "tiny/"
 _UNIT_COST = Affine(0.0, 1.0)  # policies that weigh compute count tokens
 
 
@@ -221,11 +220,8 @@ def load_engine(
     to anything. The other arguments are described in conf/engine/executed.yaml.
     Raises: BadInput for a model that loses its recurrent state, with the reason.
     """
-    if model.startswith(_TINY):
-        loaded = tiny_model(model.removeprefix(_TINY))
-    else:
-        loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=torch.float32).eval()
-    reader = Reader(loaded.requires_grad_(False).to(device))
+    loaded = load_model(model, revision)
+    reader = Reader(loaded.to(device))
     vocabulary = int(loaded.config.get_text_config().vocab_size)
     probe(reader, probe_tokens, tolerance, vocabulary)
     return Executed(reader, placement, tolerance, new_tokens, vocabulary, name)

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from vorn.choices import unknown
 
 VOCABULARY = 128
+_TINY = "tiny/"
 
 _COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -106,3 +107,11 @@ def tiny_model(family: str) -> PreTrainedModel:
             if weight.dim() >= 2 and "conv" not in name:
                 weight.data.mul_(3.0)  # so that states matter
     return model.float().eval().requires_grad_(False)
+
+
+def load_model(name: str, revision: str | None) -> PreTrainedModel:
+    """`tiny/FAMILY`, a local folder, or a Hub id, in float32 and eval mode."""
+    if name.startswith(_TINY):
+        return tiny_model(name.removeprefix(_TINY))
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32)
+    return model.eval().requires_grad_(False)
