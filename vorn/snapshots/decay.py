@@ -1,9 +1,9 @@
 """How long recurrent heads remember, from their parameters: `python -m vorn.snapshots.decay MODEL`.
 
 A head of a gated delta net or of Mamba 2 multiplies its state at each token by
-a = exp(-exp(A_log) softplus(x + dt_bias)) for an input-dependent x. At x = 0 that is the head's envelope; its horizon is
-the number of tokens after which less than a thousandth is left, ln(1e-3) / ln(a). Inputs move it both ways: this is a
-baseline, not a measurement.
+a = exp(-exp(A_log) softplus(x + dt_bias)) for an input-dependent x. At x = 0 that is the head's envelope; its horizon
+is the number of tokens after which less than a thousandth is left, ln(1e-3) / ln(a). Inputs move it both ways: this is
+a baseline, not a measurement.
 """
 
 from __future__ import annotations
