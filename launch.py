@@ -7,24 +7,16 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vorn.cli import run_job, supervise
-from vorn.panel import plan_panel
-
-
-def evaluate(cfg: DictConfig) -> int:
-    """Exit status of one panel. What the configuration can tell is refused before torch is imported."""
-    plan = plan_panel(cfg)
-    from vorn.run import evaluate as measure
-
-    return measure(cfg, plan, Path(HydraConfig.get().runtime.output_dir))
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def launch(cfg: DictConfig) -> None:
     """One Hydra job."""
-    run_job(lambda: evaluate(cfg))
+    run_job(lambda: instantiate(cfg.run)(cfg, Path(HydraConfig.get().runtime.output_dir)))
 
 
 def main() -> None:

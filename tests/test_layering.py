@@ -76,12 +76,74 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.bench": {"vorn.records", "vorn.kv"},
     "vorn.loggers": set(),
+    "vorn.provenance": {"vorn.records"},
+    "vorn.quiet": set(),
+    "vorn.jobs": set(),
+    "vorn.snapshots": {"vorn.records"},
+    "vorn.snapshots.paths": {"vorn.records"},
+    "vorn.snapshots.minqueue": set(),
+    "vorn.snapshots.entry": {"vorn.snapshots.paths"},
+    "vorn.snapshots.evictor": {"vorn.snapshots.entry", "vorn.snapshots.minqueue", "vorn.snapshots.paths"},
+    "vorn.snapshots.placement": {"vorn.records", "vorn.snapshots.entry"},
+    "vorn.snapshots.cost": {"vorn.records"},
+    "vorn.snapshots.requests": {"vorn.records", "vorn.snapshots.paths", "vorn.snapshots.placement"},
+    "vorn.snapshots.index": {
+        "vorn.records", "vorn.snapshots.entry", "vorn.snapshots.evictor", "vorn.snapshots.paths",
+    },
+    "vorn.snapshots.simulate": {
+        "vorn.snapshots.cost", "vorn.snapshots.evictor", "vorn.snapshots.index", "vorn.snapshots.placement",
+        "vorn.snapshots.requests",
+    },
+    "vorn.snapshots.engine": {
+        "vorn.snapshots.cost", "vorn.snapshots.placement", "vorn.snapshots.requests", "vorn.snapshots.simulate",
+    },
+    "vorn.snapshots.policies": {
+        "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.minqueue",
+        "vorn.snapshots.evictor",
+    },
+    "vorn.snapshots.workloads": {
+        "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.placement", "vorn.snapshots.requests",
+    },
+    "vorn.snapshots.matrix": {"vorn.records", "vorn.stats"},
+    "vorn.snapshots.show": {"vorn.snapshots.matrix"},
+    "vorn.snapshots.cells": {
+        "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
+    },
+    "vorn.snapshots.plan": {
+        "vorn.records", "vorn.choices", "vorn.settings", "vorn.snapshots.cells", "vorn.snapshots.cost",
+        "vorn.snapshots.index", "vorn.snapshots.placement", "vorn.snapshots.requests",
+    },
+    "vorn.snapshots.campaign": {
+        "vorn.records", "vorn.ledger", "vorn.snapshots.cells", "vorn.snapshots.plan", "vorn.snapshots.requests",
+    },
+    "vorn.snapshots.module": {
+        "vorn.snapshots.matrix",
+        "vorn.records", "vorn.snapshots.campaign", "vorn.snapshots.cells", "vorn.snapshots.engine",
+        "vorn.snapshots.requests",
+    },
+    "vorn.snapshots.run": {
+        "vorn.records", "vorn.evaluation", "vorn.loggers", "vorn.provenance", "vorn.quiet",
+        "vorn.snapshots.campaign", "vorn.snapshots.engine", "vorn.snapshots.module", "vorn.snapshots.plan",
+    },
+    "vorn.snapshots.bench": {
+        "vorn.records", "vorn.snapshots.entry", "vorn.snapshots.evictor", "vorn.snapshots.index",
+        "vorn.snapshots.paths", "vorn.snapshots.policies",
+    },
+    "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
+    "vorn.snapshots.states": {"vorn.records"},
+    "vorn.snapshots.tiny": {"vorn.choices"},
+    "vorn.snapshots.decay": {"vorn.records", "vorn.snapshots.tiny"},
+    "vorn.snapshots.executed": {
+        "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.index", "vorn.snapshots.placement",
+        "vorn.snapshots.requests", "vorn.snapshots.cost", "vorn.snapshots.simulate", "vorn.snapshots.engine",
+        "vorn.snapshots.states", "vorn.snapshots.tiny",
+    },
     "callbacks": {
         "vorn.records", "vorn.ledger", "vorn.report", "vorn.evaluation", "vorn.cells", "vorn.panel", "vorn.data",
-        "vorn.module", "vorn.kv", "vorn.loggers",
+        "vorn.module", "vorn.kv", "vorn.loggers", "vorn.snapshots",
     },
     "vorn.run": {"vorn", "callbacks", "tasks"},
-    "launch": {"vorn.cli", "vorn.panel"},
+    "launch": {"vorn.cli"},
     "conf": set(),
 }  # fmt: skip
 
@@ -111,6 +173,16 @@ FORBIDDEN: dict[str, set[str]] = {
         for name in ("choices", "fuse", "settings", "cells", "axes", "policies", "panel", "cli", "evaluation")
     },
     "launch": HEAVY,
+    "vorn.provenance": HEAVY | CONFIGURATION,
+    "vorn.quiet": {"wandb", *CONFIGURATION},
+    "vorn.jobs": HEAVY,
+    "vorn.snapshots": HEAVY | CONFIGURATION,
+    **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "plan", "campaign")},
+    **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
+    **{
+        f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION}
+        for name in ("states", "tiny", "executed", "decay")
+    },
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
         f"vorn.kv.{name}": {"transformers", "lightning", "wandb", "torchmetrics", *CONFIGURATION}

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vorn.records import BadInput
 
-AXES = ("policy", "allocation", "unit", "guards", "contract")  # groups of which a panel takes several options
+# Groups of which a panel takes several options: of KV-cache eviction, and of snapshot eviction.
+AXES = ("policy", "allocation", "unit", "guards", "contract", "snapshot_policy", "workload")
 
 
 def unknown(what: str, name: str, options: Iterable[str], hint: str = "") -> BadInput:

@@ -6,11 +6,12 @@ import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from vorn.records import BadInput, Look, Manifest, Observation, to_dict
+from vorn.records import BadInput, Look, Manifest, Observation, Resume, to_dict
 
 Record = Observation | Manifest | Look
+Built = TypeVar("Built", bound=Record | Resume)
 
 _KINDS: Mapping[str, type[Record]] = {"manifest": Manifest, "observation": Observation, "look": Look}
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -20,7 +21,11 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     types.NoneType: (types.NoneType,),
     tuple: (list,),
     Mapping: (dict,),
+    bool: (bool,),
+    Resume: (Resume,),
 }
+
+_REMEDY = "read it with the version of vorn that wrote it, or use another ledger_dir"
 
 
 def encode(records: Sequence[Record]) -> bytes:
@@ -48,26 +53,33 @@ def decode(value: object, where: str) -> Record:
         where: file and line, for the message.
     Raises: BadInput for an unknown kind, a missing or unknown field, a value of another type or out of range.
     """
-    remedy = "read it with the version of vorn that wrote it, or use another ledger_dir"
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(kind, str) or kind not in _KINDS:
-        raise BadInput(f"{where}: kind={kind!r} is no record; legal kinds are {', '.join(_KINDS)}; {remedy}")
+        raise BadInput(f"{where}: kind={kind!r} is no record; legal kinds are {', '.join(_KINDS)}; {_REMEDY}")
     fields = {name: item for name, item in value.items() if name != "kind"}
-    legal = _FIELDS[kind]
+    if kind == "observation" and isinstance(fields.get("resume"), dict):
+        fields["resume"] = _build(Resume, fields["resume"], "resume", where)
+    record: Record = _build(_KINDS[kind], fields, kind, where)
+    return record
+
+
+def _build(record: type[Built], fields: dict[str, Any], kind: str, where: str) -> Built:
+    """The record with these fields; a list becomes a tuple."""
+    legal = _FIELDS[record]
     if fields.keys() != legal.keys():
         name = min(fields.keys() ^ legal.keys())
         state = "unknown" if name in fields else "missing"
-        raise BadInput(f"{where}: field {name!r} of this {kind} is {state}; legal are {', '.join(legal)}; {remedy}")
+        raise BadInput(f"{where}: field {name!r} of this {kind} is {state}; legal are {', '.join(legal)}; {_REMEDY}")
     for name, item in fields.items():
         if type(item) not in legal[name]:
             names = " or ".join(sorted("null" if one is types.NoneType else one.__name__ for one in legal[name]))
-            raise BadInput(f"{where}: field {name!r} of this {kind} is {item!r}; legal is {names}; {remedy}")
+            raise BadInput(f"{where}: field {name!r} of this {kind} is {item!r}; legal is {names}; {_REMEDY}")
         if type(item) is list:
             fields[name] = tuple(item)
     try:
-        return _KINDS[kind](**fields)
+        return record(**fields)
     except ValueError as error:
-        raise BadInput(f"{where}: {error}; {remedy}") from error
+        raise BadInput(f"{where}: {error}; {_REMEDY}") from error
 
 
 def _json_types(annotation: Any) -> frozenset[type]:
@@ -77,6 +89,7 @@ def _json_types(annotation: Any) -> frozenset[type]:
     return frozenset(_JSON_TYPES[origin or annotation])
 
 
-_FIELDS = {
-    kind: {name: _json_types(hint) for name, hint in typing.get_type_hints(cls).items()} for kind, cls in _KINDS.items()
+_FIELDS: Mapping[type[Any], Mapping[str, frozenset[type]]] = {
+    cls: {name: _json_types(hint) for name, hint in typing.get_type_hints(cls).items()}
+    for cls in (*_KINDS.values(), Resume)
 }

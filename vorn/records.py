@@ -38,6 +38,27 @@ class Fixture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """What one warm resume from snapshots of a recurrent state found; an observation of the second domain has one.
+
+    The prompt's `prompt_tokens` stand in the observation; its outcome is the token hit, anchor_tokens / prompt_tokens.
+    """
+
+    matched_tokens: int  # whose KV was known
+    anchor_tokens: int  # of the restored state; 0 if none was usable
+    replay_tokens: int  # matched - anchor: read once more for the state's sake
+    recomputed_tokens: int  # prompt - anchor: all that is read before the first token
+    ttft_s: float  # time to the first token
+    ttft_law: str  # how it was obtained: the cost law, "affine(...)", or "measured"
+    kv_without_state: bool  # something was matched and no state survived
+    evictions: int  # since the instance's last measured resume, as the next two
+    protection_fired: int | None  # evictions in which the policy's protection changed the victim; None if it has none
+    protection_saturated: int | None  # evictions in which everything was protected
+    logit_difference: float | None  # largest absolute one to a cold prefill; None where no model was run
+    greedy_equal: bool | None  # whether the generated tokens are those after a cold prefill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Outcome of one fixture in one cell; one JSON line of a ledger.
 
@@ -80,6 +101,7 @@ class Observation:
     kv_bytes: int | None  # computed from the kept entries, not measured
     peak_bytes: int | None  # peak device memory during the fixture; process peak RSS on a CPU
     error: str | None = None
+    resume: Resume | None = None  # of the second domain; None in the first
 
     def __post_init__(self) -> None:
         if (self.outcome is None) != (self.error is not None):

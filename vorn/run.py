@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import subprocess
 import sys
-import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from platform import node, python_version
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
@@ -32,11 +24,12 @@ from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule, Reading
 from vorn.panel import PanelPlan, evaluation_identity, plan_panel
+from vorn.provenance import make_manifest
+from vorn.quiet import quieten_lightning
 from vorn.records import BadInput, Fixture, Manifest, digest
 from vorn.settings import check_guards_fit
 
 DONE, WITH_ERRORS, NO_REPORT = 0, 3, 4
-_PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
 
 
 def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
@@ -89,13 +82,9 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
 
 
 def _quieten() -> None:
-    """Leave the terminal to progress and results: libraries report what is wrong, not what is usual."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    """Leave the terminal to progress and results."""
+    quieten_lightning()
     disable_progress_bar()
-    # Lightning 2.6 with torch 2.13 warns about its own use of pytree, in every run.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
-    # Fixtures are made here and not loaded from a disk; worker processes would only copy them.
-    warnings.filterwarnings("ignore", r".*does not have many workers", PossibleUserWarning)
 
 
 def _device(cfg: DictConfig) -> torch.device:
@@ -165,39 +154,12 @@ def _evaluation(
     folder = Path(cfg.ledger_dir) / evaluation_id
 
     def manifest() -> Manifest:
-        return Manifest(
-            evaluation_id=evaluation_id,
-            created=datetime.now(UTC).isoformat(),
-            host=node(),
-            pid=os.getpid(),
-            rank=int(os.environ.get("RANK", "0")),
-            config=settings,
-            versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
-            dtype=checkpoint.dtype_name,
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            git_revision=_git_revision(),
-        )
+        place = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        return make_manifest(evaluation_id, settings, dtype=checkpoint.dtype_name, device=place)
 
     return Evaluation(
         identity, plan.cells, fixtures, texts, folder, LedgerWriter(folder, manifest), out_dir, plan.tests
     )
-
-
-def _git_revision() -> str | None:
-    """Revision of the checkout this runs from, "+dirty" with uncommitted changes; None without git."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _module(

@@ -1,0 +1,211 @@
+"""experiment=warm_resume through the main entry: records, resuming, verdicts, bad input."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from composing import CONF, changed_to, composed
+from omegaconf import DictConfig, OmegaConf
+
+from vorn.ledger import read_ledger
+from vorn.records import BadInput, Observation, Resume
+from vorn.snapshots.matrix import GRADE, build_matrix
+from vorn.snapshots.plan import plan_campaign
+
+SMALL = ("experiment=warm_resume", "workload=[lease_rig]", "workload.seeds=3")
+ONE = "snapshot_policy=[forecast]"
+Evaluate = Callable[..., int]
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path) -> Evaluate:
+    """`python launch.py OVERRIDES` in this process; returns the exit code."""
+
+    def run(*overrides: str) -> int:
+        from vorn.snapshots import run
+
+        cfg = composed(*SMALL, f"ledger_dir={tmp_path / 'ledgers'}", "+trainer.enable_progress_bar=false", *overrides)
+        return run.evaluate(cfg, plan_campaign(cfg), tmp_path / "out")
+
+    return run
+
+
+@functools.cache
+def base() -> DictConfig:
+    return composed(*SMALL, ONE)
+
+
+def changed(*overrides: str) -> DictConfig:
+    """The small campaign with these settings; composed anew only where a group is selected."""
+    if any("=[" in one and not one.startswith("pool") for one in overrides):
+        return composed(*SMALL, ONE, *overrides)
+    cfg = base()
+    OmegaConf.set_struct(cfg, False)
+    for one in overrides:
+        cfg = changed_to(cfg, one.lstrip("+"))
+    return cfg
+
+
+def observations(tmp_path: Path) -> tuple[Observation, ...]:
+    return read_ledger(*(tmp_path / "ledgers").iterdir()).observations
+
+
+@pytest.mark.integration
+def test_a_campaign_is_recorded_judged_and_resumed(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("snapshot_policy=[forecast,tail_lease]") == 0
+    seen = observations(tmp_path)
+    assert {one.cell for one in seen} == {"full", "forecast/8", "tail_lease/8"}
+    assert len(seen) == 3 * 3 * 7  # cells, seeds, later turns
+    for one in seen:
+        found = one.resume
+        assert found is not None
+        assert found.replay_tokens == found.matched_tokens - found.anchor_tokens
+        assert found.recomputed_tokens == one.prompt_tokens - found.anchor_tokens
+        assert found.ttft_s == pytest.approx(0.43 + 0.0012 * found.recomputed_tokens)
+        assert one.outcome == found.anchor_tokens / one.prompt_tokens
+        assert one.fixture_id.startswith(f"{one.cluster}/turn")
+        assert found.kv_without_state == (found.anchor_tokens == 0)
+        assert (found.evictions > 0) == (one.cell != "full" and one.fixture_index % 7 + 1 >= 1)
+    leased = [one.resume.protection_fired for one in seen if one.resume and one.policy == "tail_lease"]
+    assert sum(filter(None, leased)) > 0
+    assert "tail_lease" in capsys.readouterr().out
+    names = ("matrix.csv", "matrix.md", "matrix.png", "matrix.svg", "report.md", "cells.csv", "pairs.csv")
+    assert all((tmp_path / "out" / name).stat().st_size for name in names)
+    assert evaluate("snapshot_policy=[forecast,tail_lease]") == 0
+    assert "all 3 workload instances are measured" in capsys.readouterr().out
+    assert evaluate("snapshot_policy=[forecast,lru]", "workload.seeds=4") == 0
+    again = observations(tmp_path)
+    assert again[: len(seen)] == seen
+    assert len(again) == len(seen) + 7 * 3 + 3 * 7  # lru on the old seeds; three cells on the new one
+
+
+def test_cells_and_identity_follow_the_configuration() -> None:
+    plan = plan_campaign(composed(*SMALL, "snapshot_policy=[forecast,tail_pin]", "snapshot_policy.tail_pin.k=[2,8]",
+                                  "pool.slots=[4,8]", "pool.order=[swap,stable]"))  # fmt: skip
+    (workload,) = plan.workloads
+    assert len(workload.cells) == 1 + 3 * 2 * 2
+    assert workload.cells[0].label == "full"
+    assert {"tail_pin(k=2)/4", "tail_pin/8/stable", "forecast/8"} <= {cell.label for cell in workload.cells}
+    ids = {cell.cell_id(workload.evaluation_id) for cell in workload.cells}
+    assert len(ids) == len(workload.cells)
+    other = plan_campaign(changed("placement.grid=512")).workloads[0]
+    more = plan_campaign(changed("workload.seeds=7")).workloads[0]
+    assert other.evaluation_id != workload.evaluation_id == more.evaluation_id
+    by_bytes = plan_campaign(changed("pool.bytes=800", "pool.snapshot_bytes=100")).workloads[0].cells[1]
+    assert (by_bytes.unit, by_bytes.budget, by_bytes.pool().capacity.size_bytes) == ("bytes", "800", 800)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (("pool.slots=0",), r"pool.slots=0 is not legal"),
+        (("pool.slots=[8,8]",), r"pool.slots=\[8,8\] names 8 twice"),
+        (("pool.order=random",), r"Unknown value of pool.order: 'random'"),
+        (("pool.slots=4", "pool.bytes=9"), r"pool.slots=4 with pool.bytes=9: legal is one of the two"),
+        (("workload.seeds=0",), r"workload.seeds=0 is not legal"),
+        (("verdict.baseline=lru",), r"Unknown verdict.baseline: 'lru'.*Available: forecast"),
+        (("verdict.margin=5",), r"verdict.margin=5 is not legal"),
+        (("+snapshot_policy.forecast.k=1",), r"Unknown parameter of snapshot_policy 'forecast': 'k'"),
+        (("+snapshot_policy.own.k=1",), r"snapshot_policy.own=.* has no _target_ and is no policy"),
+        (
+            ("snapshot_policy=[forecast,tail_pin]", "snapshot_policy.tail_pin.k=0"),
+            r"k=0 of tail_pin: legal is at least 1",
+        ),
+        (("workload=[trace]", "workload.trace.path=nowhere"), r"workload.trace.path='nowhere' is no file"),
+        (("+workload.lease_rig.turn=1",), r"Unknown setting of workload 'lease_rig': 'turn'. Did you mean 'turns'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_message(overrides: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(Exception, match=problem) as caught:
+        plan_campaign(changed(*overrides))
+    causes = [caught.value, caught.value.__cause__]
+    assert any(isinstance(one, BadInput) for one in causes)
+
+
+def test_every_workload_draws_instances_with_fixtures(tmp_path: Path) -> None:
+    line = '{"session": 1, "segments": [["a", 40]], "measured": "one"}'
+    (tmp_path / "t.jsonl").write_text(line)
+    names = sorted(path.stem for path in (CONF / "workload").glob("*.yaml"))
+    traced = f"workload.trace.path={tmp_path / 't.jsonl'}"
+    plan = plan_campaign(composed(*SMALL, ONE, f"workload=[{','.join(names)}]", "workload.seeds=2", traced))
+    assert [one.task.partition("(")[0] for one in plan.workloads] == names
+    for instance in (instance for one in plan.workloads for instance in one.instances):
+        assert len(set(instance.fixtures)) == len(instance.fixtures) > 0
+
+
+def test_every_policy_file_makes_a_cell() -> None:
+    names = {path.stem for path in (CONF / "snapshot_policy").glob("*.yaml")} - {"all", "unlimited"}
+    cells = plan_campaign(composed(*SMALL, "snapshot_policy=[all,unlimited]")).workloads[0].cells
+    assert {cell.policy for cell in cells} == names | {"full"}
+    assert all(cell.pool().rule.bump for cell in cells)
+
+
+def made(
+    policy: str, seconds: dict[str, list[float]], evictions: int = 1, fired: int | None = None
+) -> list[Observation]:
+    """One observation per time; the keys are the clusters."""
+    from factories import make_observation
+
+    found = []
+    for cluster, times in seconds.items():
+        for number, ttft_s in enumerate(times):
+            resume = Resume(
+                matched_tokens=90, anchor_tokens=50, replay_tokens=40, recomputed_tokens=50, ttft_s=ttft_s,
+                ttft_law="measured", kv_without_state=False, evictions=evictions, protection_fired=fired,
+                protection_saturated=fired, logit_difference=None, greedy_equal=None,
+            )  # fmt: skip
+            found.append(
+                make_observation(
+                    policy=policy,
+                    unit="slots",
+                    budget="8",
+                    task="w",
+                    cluster=cluster,
+                    outcome=0.5,
+                    grade=GRADE,
+                    fixture_id=f"{cluster}/{number}",
+                    resume=resume,
+                )
+            )
+    return found
+
+
+def test_verdicts_flip_whole_instances() -> None:
+    """Ten instances of two resumes: the least two-sided p is 2 / 2^10, by enumeration of the signs."""
+    base = {f"i{n}": [1.0, 3.0 + n / 10] for n in range(10)}
+
+    def scaled(factor: float) -> dict[str, list[float]]:
+        return {name: [factor * one for one in times] for name, times in base.items()}
+
+    rows = build_matrix(
+        [
+            *made("full", scaled(0.5), evictions=0),
+            *made("forecast", base),
+            *made("good", scaled(0.5)),
+            *made("same", base, fired=0),
+            *made("bad", scaled(1.3), fired=2),
+            *made("mixed", {name: [one * (2 if n % 2 else 0.5) for one in times]
+                            for n, (name, times) in enumerate(base.items())}),
+        ],
+        baseline="forecast", margin=0.05, alpha=0.05, seed=0,
+    ).rows  # fmt: skip
+    verdicts = {row.policy: row.verdict for row in rows}
+    assert verdicts == {
+        "full": "reference", "forecast": "baseline", "good": "better", "same": "no harm", "bad": "harm",
+        "mixed": "not shown",
+    }  # fmt: skip
+    good = next(row for row in rows if row.policy == "good")
+    assert good.p_value == 2 / 2**10
+    assert good.p_holm == pytest.approx(4 * 2 / 2**10)
+    assert good.ratio == pytest.approx(0.5)
+    assert good.over_unlimited == pytest.approx(1.0)
+    mean = sum(sum(times) for times in base.values()) / 20
+    assert good.difference_s == pytest.approx(-mean / 2)
+    assert {row.policy for row in rows if row.is_inert} == {"same"}
+    with pytest.raises(BadInput, match="hold 0 resumes"):
+        build_matrix([], baseline="forecast", margin=0.05, alpha=0.05, seed=0)

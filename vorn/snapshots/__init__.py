@@ -1,0 +1,1 @@
+"""Eviction of recurrent-state snapshots across requests: the second domain. docs/snapshots.md describes it."""

@@ -1,0 +1,227 @@
+"""The executed engine: a real model resumes from real snapshots; measured resumes are held to a cold prefill."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from vorn.snapshots.cost import Affine
+from vorn.snapshots.engine import Outcome
+from vorn.snapshots.entry import Role
+from vorn.snapshots.index import SnapshotIndex
+from vorn.snapshots.paths import Path, PrefixKey
+from vorn.snapshots.placement import Placement
+from vorn.snapshots.requests import KnownKV, Request
+from vorn.snapshots.simulate import Pool, Resumed, start_index
+from vorn.snapshots.states import KV, Reader, State, keys_and_values, probe, restore, snapshot
+from vorn.snapshots.tiny import load_model
+
+_UNIT_COST = Affine(0.0, 1.0)  # policies that weigh compute count tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A state with the KV of the sequence it was taken from, and what it must be restored for."""
+
+    state: State
+    kv: KV
+    key: PrefixKey
+
+
+@dataclass(frozen=True, eq=False)
+class _Cold:
+    """What a prefill without any snapshot gives."""
+
+    logits: Tensor
+    tokens: tuple[int, ...]
+
+
+@dataclass
+class Executed:
+    """Runs requests on a model, in float32.
+
+    Attributes:
+        reader: of the model; probed before.
+        placement: where snapshots are taken.
+        tolerance: largest difference of a logit to a cold prefill; a resume beyond it is an error.
+        new_tokens: greedy tokens compared with those after a cold prefill.
+        vocabulary: token ids are drawn below it.
+        name: of the model, in records.
+    """
+
+    reader: Reader
+    placement: Placement
+    tolerance: float
+    new_tokens: int
+    vocabulary: int
+    name: str
+    law: str = "measured"
+    dtype: str = "float32"
+    _cold: dict[PrefixKey, _Cold] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """Where the model is."""
+        return str(self.reader.model.device)
+
+    def run(self, pool: Pool, requests: Sequence[Request]) -> Sequence[Outcome]:
+        """One outcome per request; those that are not measured are read, but not compared."""
+        return _Run(self, pool, requests).outcomes(requests)
+
+    def ids(self, path: Path) -> list[int]:
+        """The tokens of a sequence: those of a segment depend on its name alone."""
+        found: list[int] = []
+        for name, start, end in zip(path.names, (0, *path.ends), path.ends, strict=False):
+            seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+            generator = torch.Generator().manual_seed(seed)
+            found += torch.randint(self.vocabulary, (end - start,), generator=generator).tolist()
+        return found
+
+    def cold(self, request: Request) -> _Cold:
+        """The reference of a request; computed once for all cells."""
+        key = request.prompt.key(request.prompt.tokens)
+        if key not in self._cold:
+            ids, cache = self.ids(request.prompt), self.reader.fresh()
+            logits = self.reader.read(ids, cache, 0)
+            tokens = self.reader.generate(logits, cache, len(ids), self.new_tokens)
+            self._cold[key] = _Cold(logits, tuple(tokens))
+        return self._cold[key]
+
+
+class _Run:
+    """One instance in one pool."""
+
+    def __init__(self, engine: Executed, pool: Pool, requests: Sequence[Request]) -> None:
+        self._engine = engine
+        self._pool = pool
+        self._index: SnapshotIndex = start_index(pool, requests, engine.placement, _UNIT_COST)
+        self._stored: dict[int, Stored] = {}  # by snapshot id
+        self._since = (0, 0, 0)
+
+    def outcomes(self, requests: Sequence[Request]) -> list[Outcome]:
+        known, found = KnownKV(self._engine.placement), []
+        for request in requests:
+            found.append(self._serve(request, known.match(request)))
+            known.store(request)
+        return found
+
+    def _serve(self, request: Request, matched: int) -> Outcome:
+        """Look up, restore, read on to the end of the prompt, generate, store."""
+        engine, index, reader = self._engine, self._index, self._engine.reader
+        ids = engine.ids(request.full)
+        prompt = request.prompt.tokens
+        match = index.lookup(request.prompt, matched, request.session)
+        index.evictor.served()
+        resumed = self._resumed(request, matched, match.anchor)
+        wanted = engine.placement.depths(anchor=match.anchor, matched=matched, prompt=prompt, total=request.total)
+        start = perf_counter()
+        cache = reader.fresh()
+        if match.snapshot is not None:
+            cache = _restored(reader, self._stored[match.snapshot.snapshot_id], match.snapshot.key, request.prompt)
+        states: dict[int, State] = {}
+        depth, logits = match.anchor, torch.empty(0)
+        for stop in sorted({prompt, *(one for one, _ in wanted if one < prompt)}):
+            logits = reader.read(ids[depth:stop], cache, depth)
+            states[stop], depth = snapshot(cache, stop), stop
+        _drain(engine.reader.model)
+        resumed = replace(resumed, seconds=perf_counter() - start)
+        outcome = self._compared(request, resumed, states[prompt], keys_and_values(cache), logits)
+        for stop in [one for one, _ in wanted if one > prompt]:
+            reader.read(ids[depth:stop], cache, depth)
+            states[stop], depth = snapshot(cache, stop), stop
+        kv = keys_and_values(cache)
+        for place, role in wanted:
+            self._store(request, place, role, states[place], kv)
+        return outcome
+
+    def _store(self, request: Request, depth: int, role: Role, state: State, kv: KV) -> None:
+        size = self._pool.snapshot_bytes
+        done = self._index.insert(request.full, depth, request.session, role, size)
+        for gone in [*(one.snapshot_id for one in done.evicted), done.replaced_id]:
+            if gone is not None:
+                del self._stored[gone]
+        self._stored[done.snapshot.snapshot_id] = Stored(state, kv, done.snapshot.key)
+
+    def _compared(self, request: Request, resumed: Resumed, state: State, kv: KV, logits: Tensor) -> Outcome:
+        """Against the cold prefill, on a copy of the state, so that the request goes on undisturbed."""
+        if not request.measured:
+            return Outcome(resumed=resumed)
+        engine, cold = self._engine, self._engine.cold(request)
+        difference = float((logits - cold.logits).abs().max())
+        cache = restore(engine.reader, state, kv)
+        tokens = tuple(engine.reader.generate(logits, cache, request.prompt.tokens, engine.new_tokens))
+        problem = None
+        if difference > engine.tolerance or tokens != cold.tokens:
+            equal = "equal" if tokens == cold.tokens else "different"
+            problem = (
+                f"the resume is not exact: a logit differs by {difference:.2g} from a cold prefill "
+                f"({engine.tolerance:g} is legal), greedy tokens are {equal}"
+            )
+        return Outcome(
+            resumed=resumed,
+            logit_difference=difference,
+            greedy_equal=tokens == cold.tokens,
+            completion=" ".join(map(str, tokens)),
+            problem=problem,
+        )
+
+    def _resumed(self, request: Request, matched: int, anchor: int) -> Resumed:
+        evictor, prompt = self._index.evictor, request.prompt.tokens
+        now = (self._index.evictions, evictor.fired, evictor.saturated)
+        before = self._since
+        if request.measured:
+            self._since = now
+        return Resumed(
+            prompt=prompt,
+            matched=matched,
+            anchor=anchor,
+            replay=matched - anchor,
+            recomputed=prompt - anchor,
+            seconds=0.0,
+            evictions=now[0] - before[0],
+            fired=now[1] - before[1] if evictor.protects else None,
+            saturated=now[2] - before[2] if evictor.protects else None,
+        )
+
+
+def _restored(reader: Reader, stored: Stored, key: PrefixKey, prompt: Path) -> DynamicCache:
+    """The cache of a stored state, after its key and depth were checked against the request once more."""
+    depth = stored.state.depth
+    if stored.key != key or depth != key.depth or prompt.key(depth) != stored.key:
+        raise RuntimeError(f"a state of other tokens stands where {key} was stored: the index and the store disagree")
+    return restore(reader, stored.state, stored.kv)
+
+
+def _drain(model: PreTrainedModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def load_engine(
+    placement: Placement,
+    *,
+    model: str,
+    revision: str | None,
+    device: str,
+    tolerance: float,
+    new_tokens: int,
+    probe_tokens: int,
+    name: str,
+) -> Executed:
+    """The engine on a model that passed the probe.
+
+    `model` is `tiny/FAMILY`, a local folder, or a Hub id; it runs in float32, since half precision cannot be held equal
+    to anything. The other arguments are described in conf/engine/executed.yaml.
+    Raises: BadInput for a model that loses its recurrent state, with the reason.
+    """
+    loaded = load_model(model, revision)
+    reader = Reader(loaded.to(device))
+    vocabulary = int(loaded.config.get_text_config().vocab_size)
+    probe(reader, probe_tokens, tolerance, vocabulary)
+    return Executed(reader, placement, tolerance, new_tokens, vocabulary, name)

@@ -1,0 +1,82 @@
+"""Where snapshots are taken: a setting of its own, since every policy depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vorn.records import BadInput
+from vorn.snapshots.entry import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which states of a request are stored, in the order of their insertion.
+
+    States exist only where the request computes them: beyond the anchor that it restored.
+
+    Attributes:
+        grid: tokens between checkpoints of the prefill, null (None) for none.
+        tail: whether the state at the end of the prompt, floored to a block, is stored: where the next turn matches.
+        sibling: whether the state one block before the tail is stored too.
+        leaf: whether the state after the last generated token is stored.
+        branch: whether the state where a prompt leaves what is known is stored (Marconi's speculative insertion).
+        block: tokens of a KV block; matches end at whole blocks.
+        match_generated: whether a later prompt can match what was generated. False: the reply is rendered anew by the
+            chat template, so that a match ends with the earlier prompt, as in the logs of Atlas.
+    """
+
+    grid: int | None
+    tail: bool
+    sibling: bool
+    leaf: bool
+    branch: bool
+    block: int
+    match_generated: bool
+
+    def __post_init__(self) -> None:
+        for name, value in (("grid", self.grid), ("block", self.block)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise BadInput(f"placement.{name}={value!r}: legal is a whole number of tokens >= 1")
+        if self.grid is None and not (self.tail or self.sibling or self.leaf or self.branch):
+            raise BadInput(
+                "placement takes no snapshot at all: give grid, or set tail, sibling, leaf or branch to true"
+            )
+
+    @property
+    def label(self) -> str:
+        """For example `grid=2048+tail+leaf`."""
+        parts = [f"grid={self.grid}"] if self.grid else []
+        return "+".join(parts + [name for name in ("tail", "sibling", "leaf", "branch") if getattr(self, name)])
+
+    def floored(self, tokens: int) -> int:
+        """The whole blocks of so many tokens, in tokens."""
+        return tokens - tokens % self.block
+
+    def depths(self, *, anchor: int, matched: int, prompt: int, total: int) -> list[tuple[int, Role]]:
+        """What a request stores, each depth once.
+
+        Args:
+            anchor: tokens restored; nothing at or below it is computed.
+            matched: tokens whose KV was known; 0 < matched < prompt makes it a branch point.
+            prompt: tokens of the prompt.
+            total: of the prompt and what was generated.
+        """
+        tail = self.floored(prompt)
+        wanted: list[tuple[int, Role]] = []
+        if self.grid is not None:
+            wanted += [(depth, "grid") for depth in range(self.grid, prompt + 1, self.grid)]
+        if self.branch and matched < tail:
+            wanted.append((matched, "branch"))
+        wanted.sort(key=lambda one: one[0])
+        if self.tail:
+            wanted.append((tail, "tail"))
+        if self.sibling:
+            wanted.append((tail - self.block, "sibling"))
+        if self.leaf:
+            wanted.append((total, "leaf"))
+        roles: dict[int, Role] = {}
+        for depth, role in wanted:  # a grid point that is also the tail is stored when the tail is, and as the tail
+            if depth > anchor and depth > 0:
+                roles.pop(depth, None)
+                roles[depth] = role
+        return list(roles.items())
