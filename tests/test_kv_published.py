@@ -31,7 +31,7 @@ chunks = pytest.mark.parametrize("chunk_tokens", [None, 7])
 
 def read(family: str, scorer: Scorer, chunk_tokens: int | None = None) -> PrefillSignals:
     model = tiny_model(family)
-    from vorn.kv.capture import model_shape
+    from vorn.kv.layout import model_shape
 
     wanted = scorer.needs(model_shape(model))
     return prefill(model, prompt(TOKENS), wanted, chunk_tokens=chunk_tokens, room=1, seed=0).signals
