@@ -23,7 +23,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.records": set(),
     "vorn.jsonl": {"vorn.records"},
     "vorn.grading": {"vorn.records"},
-    "vorn.ledger": {"vorn.records", "vorn.jsonl"},
+    "vorn.segments": {"vorn.records", "vorn.jsonl"},
+    "vorn.ledger": {"vorn.records", "vorn.jsonl", "vorn.segments"},
+    "vorn.pulse": set(),
+    "vorn.claims": {"vorn.records", "vorn.ledger", "vorn.pulse"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
@@ -35,7 +38,11 @@ EDGES: dict[str, set[str]] = {
     "vorn.panel": {
         "vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes", "vorn.stats",
     },
-    "vorn.cli": {"vorn.records", "vorn.fuse"},
+    "vorn.processes": set(),
+    "vorn.sweeps": {"vorn.ledger", "vorn.processes", "vorn.report"},
+    "vorn.cli": {"vorn.records", "vorn.fuse", "vorn.processes", "vorn.sweeps"},
+    "vorn.fanout": {"vorn.records", "vorn.panel", "vorn.processes", "vorn.sweeps"},
+    "vorn.worker": {"vorn.cli", "vorn.fanout", "vorn.processes"},
     "vorn.kv": set(),
     "vorn.kv.units": {"vorn.records"},
     "vorn.kv.signals": {"vorn.records"},
@@ -51,10 +58,11 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},
-    "vorn.data": {"vorn.records", "vorn.ledger", "vorn.cells", "vorn.panel", "vorn.models", "vorn.kv.units", "tasks"},
+    "vorn.data": {"vorn.records", "vorn.claims", "vorn.models", "vorn.kv.units"},
     "vorn.stopping": {"vorn.records", "vorn.stats"},
     "vorn.evaluation": {
-        "vorn.records", "vorn.ledger", "vorn.report", "vorn.cells", "vorn.panel", "vorn.stats", "vorn.stopping",
+        "vorn.records", "vorn.ledger", "vorn.claims", "vorn.report", "vorn.cells", "vorn.panel", "vorn.stats",
+        "vorn.stopping",
     },
     "vorn.module": {
         "vorn.records", "vorn.grading", "vorn.cells", "vorn.panel", "vorn.models", "vorn.data", "vorn.kv",
@@ -66,7 +74,7 @@ EDGES: dict[str, set[str]] = {
         "vorn.module", "vorn.kv", "vorn.loggers",
     },
     "vorn.run": {"vorn", "callbacks", "tasks"},
-    "launch": {"vorn.cli", "vorn.panel"},
+    "launch": {"vorn.cli", "vorn.panel", "vorn.fanout", "vorn.processes"},
     "conf": set(),
 }  # fmt: skip
 
@@ -78,10 +86,35 @@ FORBIDDEN: dict[str, set[str]] = {
     **dict.fromkeys(("vorn", "tasks", "vorn.kv.units"), HEAVY | CONFIGURATION),
     **{
         f"vorn.{name}": HEAVY | CONFIGURATION
-        for name in ("records", "jsonl", "grading", "ledger", "stats", "stopping", "report")
+        for name in (
+            "records",
+            "jsonl",
+            "grading",
+            "segments",
+            "ledger",
+            "pulse",
+            "claims",
+            "processes",
+            "sweeps",
+            "stats",
+            "stopping",
+            "report",
+        )
     },
     **{
-        f"vorn.{name}": HEAVY for name in ("choices", "fuse", "settings", "cells", "axes", "panel", "cli", "evaluation")
+        f"vorn.{name}": HEAVY
+        for name in (
+            "choices",
+            "fuse",
+            "settings",
+            "cells",
+            "axes",
+            "panel",
+            "cli",
+            "fanout",
+            "worker",
+            "evaluation",
+        )
     },
     "launch": HEAVY,
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -19,10 +20,12 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
+from vorn.claims import Claims
 from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, Reporter, ReportFailed
 from vorn.ledger import LedgerWriter
@@ -31,22 +34,33 @@ from vorn.models.checkpoint import Checkpoint, eos_ids, find_checkpoint
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule, Reading
 from vorn.panel import PanelPlan, evaluation_identity
+from vorn.processes import DONE, NO_REPORT, TERMINATION, WITH_ERRORS, Rank
 from vorn.records import BadInput, Fixture, Manifest, digest
 from vorn.settings import check_guards_fit
+from vorn.sweeps import note_scope
 
-DONE, WITH_ERRORS, NO_REPORT = 0, 3, 4
 _PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
 
 
 def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     """Measure what the ledger lacks, then report. Returns the exit code.
 
+    Several processes may do this at once, on any machines that see the ledger: each fixture is measured by one of them.
+    Of those that one launcher has started, only the first prints, logs and reports; it does when all are done.
     Tokenizer, fixtures and ledger are checked before the model's weights are loaded.
     Raises: BadInput for a mistake of the user's.
     """
     _quieten()
+    rank = Rank.of(os.environ)
+    if rank.is_first:
+        return _evaluate(cfg, plan, out_dir, rank)
+    with Path(os.devnull).open("w") as silence, redirect_stdout(silence):
+        return _evaluate(cfg, plan, out_dir, rank)
+
+
+def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    device = _device(cfg)
+    device = _device(cfg, rank)
     checkpoint = find_checkpoint(settings["model"], device)
     renderer = Renderer(checkpoint.tokenizer, settings["model"]["chat_template"])
     fixtures = _fixtures(cfg, renderer)
@@ -54,33 +68,61 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo()
     callbacks = _callbacks(cfg, evaluation)
-    evaluation.loggers.extend(make_loggers(cfg.logger))
+    if rank.is_first:
+        note_scope(out_dir, evaluation.folder, evaluation.scope)
+        evaluation.loggers.extend(make_loggers(cfg.logger))
     try:
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
-            trainer: Trainer = instantiate(
-                cfg.trainer,
-                accelerator=device.type,
-                callbacks=callbacks,
-                logger=False,
-                default_root_dir=out_dir,
-            )
             module = _module(cfg, settings, checkpoint, evaluation, device)
-            data = EvaluationData(WorkItems(fixtures, todo, evaluation.fingerprints, renderer, evaluation.is_active))
-            trainer.predict(module, datamodule=data, return_predictions=False)
+            _measure(module, evaluation, todo, renderer, _trainer(cfg, callbacks, device, out_dir))
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
-        for callback in callbacks:
-            if isinstance(callback, Reporter):
-                callback.report()
+        if rank.is_first:
+            _report(callbacks)
     except ReportFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_REPORT
     finally:
-        evaluation.writer.close()
+        evaluation.close()
         close_loggers(evaluation.loggers)
     errors = any(seen.error for seen in evaluation.measured().observations)
     return WITH_ERRORS if errors else DONE
+
+
+def _measure(
+    module: EvictionModule,
+    evaluation: Evaluation,
+    todo: Mapping[str, Sequence[str]],
+    renderer: Renderer,
+    trainer: Trainer,
+) -> None:
+    """Take fixtures until all are done; on SIGTERM, end the process after the one in flight."""
+    items = WorkItems(evaluation.fixtures, evaluation.fingerprints, renderer)
+    claims = evaluation.work(todo, is_over=lambda: TERMINATION.is_requested)
+    with TERMINATION.after_the_fixture():
+        trainer.predict(module, datamodule=EvaluationData(items, claims, len(todo)), return_predictions=False)
+
+
+def _report(callbacks: Sequence[Callback]) -> None:
+    for callback in callbacks:
+        if isinstance(callback, Reporter):
+            callback.report()
+
+
+def _trainer(cfg: DictConfig, callbacks: Sequence[Callback], device: torch.device, out_dir: Path) -> Trainer:
+    """A trainer of this process alone: fixtures are shared by claims, so that no process waits for a collective."""
+    trainer: Trainer = instantiate(
+        cfg.trainer,
+        accelerator=device.type,
+        devices=1 if device.type == "cpu" else [device.index],
+        num_nodes=1,
+        plugins=[LightningEnvironment()],  # what torchrun or SLURM says of other processes is no concern of Lightning's
+        callbacks=callbacks,
+        logger=False,
+        default_root_dir=out_dir,
+    )
+    return trainer
 
 
 def _quieten() -> None:
@@ -93,18 +135,27 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", r".*does not have many workers", PossibleUserWarning)
 
 
-def _device(cfg: DictConfig) -> torch.device:
-    """Where the model runs. Raises BadInput for trainer settings that this project does not carry out."""
-    trainer = cfg.trainer
-    legal = ("auto", "cpu", "gpu", "cuda") if torch.cuda.is_available() else ("auto", "cpu")
+def _device(cfg: DictConfig, rank: Rank) -> torch.device:
+    """Where this process's model runs. Raises BadInput for trainer settings that this project does not carry out."""
+    trainer, gpus = cfg.trainer, torch.cuda.device_count()
+    legal = ("auto", "cpu", "gpu", "cuda") if gpus else ("auto", "cpu")
     if trainer.accelerator not in legal:
         raise BadInput(f"trainer.accelerator={trainer.accelerator!r}: legal values here are {', '.join(legal)}")
-    for field in ("devices", "num_nodes"):
-        if trainer.get(field, 1) != 1:
-            raise BadInput(f"trainer.{field}={trainer[field]!r}: one process measures a panel, so 1 is legal; give 1")
+    if trainer.num_nodes != 1 and rank.is_alone:
+        raise BadInput(
+            f"trainer.num_nodes={trainer.num_nodes}: processes are started on this machine alone, so 1 is legal; start "
+            "the same command on each machine, with a ledger_dir that all of them see"
+        )
     if trainer.get("precision") is not None:
         raise BadInput(f"trainer.precision={trainer.precision!r}: the checkpoint's dtype decides; give model.dtype")
-    return torch.device("cpu" if trainer.accelerator == "cpu" or len(legal) == 2 else "cuda")
+    if trainer.accelerator == "cpu" or not gpus:
+        return torch.device("cpu")
+    index = int(trainer.devices[rank.local_rank]) if OmegaConf.is_list(trainer.devices) else rank.local_rank
+    if index >= gpus:
+        raise BadInput(
+            f"process {rank.local_rank} of this machine has no GPU: there are {gpus}; start one process per GPU"
+        )
+    return torch.device("cuda", index)
 
 
 def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
@@ -165,7 +216,7 @@ def _evaluation(
             created=datetime.now(UTC).isoformat(),
             host=node(),
             pid=os.getpid(),
-            rank=int(os.environ.get("RANK", "0")),
+            rank=Rank.of(os.environ).rank,
             config=settings,
             versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
             dtype=checkpoint.dtype_name,
@@ -173,8 +224,9 @@ def _evaluation(
             git_revision=_git_revision(),
         )
 
+    claims = Claims(folder, stale_after_s=float(cfg.claims.stale_after_s), poll_s=float(cfg.claims.poll_s))
     return Evaluation(
-        identity, plan.cells, fixtures, texts, folder, LedgerWriter(folder, manifest), out_dir, plan.tests
+        identity, plan.cells, fixtures, texts, folder, LedgerWriter(folder, manifest), claims, out_dir, plan.tests
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
+from math import inf
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -140,6 +141,9 @@ def check_settings(cfg: DictConfig) -> None:
     choice("fuse", cfg.fuse, (True, False))
     choice("aa", cfg.aa, (True, False))
     _filled("ledger_dir", cfg.ledger_dir)
+    choice("isolate", cfg.isolate, (True, False))
+    _seconds("claims.stale_after_s", cfg.claims.stale_after_s)
+    _seconds("claims.poll_s", cfg.claims.poll_s)
     whole("prefill.chunk_tokens", cfg.prefill.chunk_tokens, 1, null="the whole prompt at once")
     whole("decode.max_cells", cfg.decode.max_cells, 1)
     whole("decode.max_bytes", cfg.decode.max_bytes, 1)
@@ -158,6 +162,11 @@ def check_settings(cfg: DictConfig) -> None:
 def _filled(field: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise BadInput(f"{field}={value!r} is not legal; give a text that is not empty")
+
+
+def _seconds(field: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
+        raise BadInput(f"{field}={value!r} is not legal; give seconds > 0")
 
 
 def _missing(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
