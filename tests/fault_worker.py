@@ -32,7 +32,19 @@ def evaluation(given: Path, ledgers: Path) -> Evaluation:
     writer = LedgerWriter(folder, lambda: make_manifest(evaluation_id=digest(identity)))
     claims = Claims(folder, stale_after_s=60, poll_s=0.01)
     texts = [fixture.prompt for fixture in fixtures]
-    return Evaluation(identity, plan.cells, fixtures, texts, folder, writer, claims, ledgers / "out", plan.tests)
+    return Evaluation(
+        model="none",
+        task="none",
+        identity=identity,
+        specs=plan.cells,
+        fixtures=fixtures,
+        texts=texts,
+        folder=folder,
+        writer=writer,
+        claims=claims,
+        out_dir=ledgers / "out",
+        tests=plan.tests,
+    )
 
 
 def main(given: Path, ledgers: Path) -> None:

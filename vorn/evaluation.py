@@ -40,6 +40,8 @@ class Evaluation:
     """A panel of cells on a sequence of fixtures, and the ledger that holds their outcomes.
 
     Attributes:
+        model: its name, for readers.
+        task: its name.
         identity: what all cells share, see `vorn.panel.evaluation_identity`.
         specs: the panel's cells, the reference first.
         fixtures: in their order; the same command with a higher limit begins with the same ones.
@@ -53,6 +55,8 @@ class Evaluation:
         loggers: mirrors of the ledger. Lightning does not get them: an exception in one of its calls would end the run.
     """
 
+    model: str
+    task: str
     identity: Mapping[str, Any]
     specs: Sequence[CellSpec]
     fixtures: Sequence[Fixture]

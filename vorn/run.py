@@ -36,7 +36,7 @@ from vorn.module import EvictionModule, Reading
 from vorn.panel import PanelPlan, evaluation_identity
 from vorn.processes import DONE, NO_REPORT, TERMINATION, WITH_ERRORS, Rank
 from vorn.records import BadInput, Fixture, Manifest, digest
-from vorn.settings import check_guards_fit
+from vorn.settings import QUIET, check_guards_fit
 from vorn.sweeps import note_scope
 
 _PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
@@ -50,9 +50,9 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     Tokenizer, fixtures and ledger are checked before the model's weights are loaded.
     Raises: BadInput for a mistake of the user's.
     """
-    _quieten()
+    _set_up_logging(str(cfg.verbosity))
     rank = Rank.of(os.environ)
-    if rank.is_first:
+    if rank.is_first and cfg.verbosity != QUIET:
         return _evaluate(cfg, plan, out_dir, rank)
     with Path(os.devnull).open("w") as silence, redirect_stdout(silence):
         return _evaluate(cfg, plan, out_dir, rank)
@@ -125,10 +125,15 @@ def _trainer(cfg: DictConfig, callbacks: Sequence[Callback], device: torch.devic
     return trainer
 
 
-def _quieten() -> None:
-    """Leave the terminal to progress and results: libraries report what is wrong, not what is usual."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    disable_progress_bar()
+def _set_up_logging(verbosity: str) -> None:
+    """Leave the terminal to progress and results, unless asked: libraries report what is wrong, not what is usual."""
+    level = {"verbose": logging.INFO, "debug": logging.DEBUG}.get(verbosity, logging.WARNING)
+    if level < logging.WARNING:
+        logging.basicConfig(format="%(name)s: %(message)s")  # a worker has no handler of Hydra's
+    else:
+        disable_progress_bar()
+    for name in ("vorn", "lightning.pytorch", "transformers"):
+        logging.getLogger(name).setLevel(level)
     # Lightning 2.6 with torch 2.13 warns about its own use of pytree, in every run.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
     # Fixtures are made here and not loaded from a disk; worker processes would only copy them.
@@ -224,9 +229,18 @@ def _evaluation(
             git_revision=_git_revision(),
         )
 
-    claims = Claims(folder, stale_after_s=float(cfg.claims.stale_after_s), poll_s=float(cfg.claims.poll_s))
     return Evaluation(
-        identity, plan.cells, fixtures, texts, folder, LedgerWriter(folder, manifest), claims, out_dir, plan.tests
+        model=str(cfg.model.name),
+        task=str(cfg.task.name),
+        identity=identity,
+        specs=plan.cells,
+        fixtures=fixtures,
+        texts=texts,
+        folder=folder,
+        writer=LedgerWriter(folder, manifest),
+        claims=Claims(folder, stale_after_s=float(cfg.claims.stale_after_s), poll_s=float(cfg.claims.poll_s)),
+        out_dir=out_dir,
+        tests=plan.tests,
     )
 
 

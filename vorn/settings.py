@@ -17,6 +17,8 @@ from vorn.grading import check_rule
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
+QUIET = "quiet"
+VERBOSITIES = (QUIET, "normal", "verbose", "debug")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -141,6 +143,7 @@ def check_settings(cfg: DictConfig) -> None:
     choice("fuse", cfg.fuse, (True, False))
     choice("aa", cfg.aa, (True, False))
     _filled("ledger_dir", cfg.ledger_dir)
+    choice("verbosity", cfg.verbosity, VERBOSITIES)
     choice("isolate", cfg.isolate, (True, False))
     _seconds("claims.stale_after_s", cfg.claims.stale_after_s)
     _seconds("claims.poll_s", cfg.claims.poll_s)
