@@ -1,4 +1,4 @@
-"""Measures a panel without a model, as a process that tests kill: `fault_worker.py PICKLE LEDGERS`.
+"""Measures a panel without a model, as a process that tests kill.
 
 Everything but the measuring is the real thing: evaluation, claims, ledger. Outcomes follow from the names alone.
 """
@@ -6,8 +6,8 @@ Everything but the measuring is the real thing: evaluation, claims, ledger. Outc
 from __future__ import annotations
 
 import pickle
-import sys
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -47,14 +47,14 @@ def evaluation(given: Path, ledgers: Path) -> Evaluation:
     )
 
 
-def main(given: Path, ledgers: Path) -> None:
-    """Measure until all is done."""
+def main(given: Path, ledgers: Path, claimed: Callable[[], object] = lambda: None) -> None:
+    """Measure until all is done; `claimed` is called when the first fixture is in flight."""
     run = evaluation(given, ledgers)
     places = {fixture.fixture_id: index for index, fixture in enumerate(run.fixtures)}
-    todo = run.todo()
-    print("ready", flush=True)
-    for claim in run.work(todo, is_over=lambda: False):
-        time.sleep(0.002 * draw(claim.fixture_id))
+    for number, claim in enumerate(run.work(run.todo(), is_over=lambda: False)):
+        if number == 0:
+            claimed()
+        time.sleep(0.01 * draw(claim.fixture_id))
         run.writer.append(
             [
                 make_observation(
@@ -72,7 +72,3 @@ def main(given: Path, ledgers: Path) -> None:
             ]
         )
     run.close()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def evaluate(cfg, plan, out_dir):
     if act == "crash": raise RuntimeError("out of luck")
     if act == "kill": os.kill(os.getpid(), signal.SIGKILL)
     if act == "term": os.kill(os.getpid(), signal.SIGTERM)
+    if act == "wait":
+        import time
+        time.sleep(60)
     if act == "ctrl-c": raise KeyboardInterrupt
     if act == "lightning":
         try: raise KeyboardInterrupt
@@ -234,3 +238,41 @@ def test_torchrun_gives_each_process_a_rank_and_one_a_folder(tmp_path: Path, fak
     assert {path for path in tmp_path.rglob("*") if "fakes" not in path.parts} == before
     refused = launch(tmp_path, {**ranked, "RANK": "1"}, "-m", "seed=0,1")
     assert (refused.returncode, refused.stderr.count("error: -m under torchrun")) == (1, 1)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_launcher_ends_its_workers_and_the_sweep(
+    tmp_path: Path, fake: dict[str, str], sent: signal.Signals, code: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), "-m", "seed=0,1", "policy=[vorn]"],
+        cwd=tmp_path,
+        env={**fake, "CODES": "wait,wait"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        said = next(line for line in process.stdout if line.startswith("PANEL"))
+        process.send_signal(sent)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "PANEL" not in output, said
+
+
+@pytest.mark.integration
+def test_a_worker_ends_when_its_launcher_is_killed(tmp_path: Path, fake: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "launch.py"), "-m", "seed=0,1", "policy=[vorn]"],
+        cwd=tmp_path,
+        env={**fake, "CODES": "wait,wait"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("PANEL"))
+        process.kill()
+        rest = process.stdout.read()  # ends when the worker, which has the same output, has ended
+    assert rest == ""
