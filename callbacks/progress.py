@@ -53,7 +53,12 @@ class PanelProgress(RichProgressBar):
     def __init__(self, evaluation: Evaluation) -> None:
         """`evaluation`: what is measured."""
         super().__init__()
-        self._rates = Rates(evaluation)
+        self._rates, self._total = Rates(evaluation), len(evaluation.todo)
+
+    @property
+    def total_predict_batches_current_dataloader(self) -> int:
+        """Fixtures; the loader has no length that would be known."""
+        return self._total
 
     def on_predict_batch_start(self, *args: Any, **kwargs: Any) -> None:
         """Show what has landed by now."""
@@ -78,12 +83,11 @@ class ProgressLines(Callback):
         """`evaluation`: what is measured; `interval_s`: seconds between two lines."""
         self._rates = Rates(evaluation)
         self._name, self._interval_s = f"{evaluation.model}, {evaluation.task}", interval_s
-        self._total = self._shown = 0
+        self._total, self._shown = len(evaluation.todo), 0
         self._begin = self._last = 0.0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the clock."""
-        self._total = int(sum(trainer.num_predict_batches))
         self._begin, self._last = monotonic(), float("-inf")
 
     def on_predict_batch_start(self, *args: Any, **kwargs: Any) -> None:

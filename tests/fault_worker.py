@@ -51,7 +51,7 @@ def main(given: Path, ledgers: Path, claimed: Callable[[], object] = lambda: Non
     """Measure until all is done; `claimed` is called when the first fixture is in flight."""
     run = evaluation(given, ledgers)
     places = {fixture.fixture_id: index for index, fixture in enumerate(run.fixtures)}
-    for number, claim in enumerate(run.work(run.todo(), is_over=lambda: False)):
+    for number, claim in enumerate(run.work(is_over=lambda: False)):
         if number == 0:
             claimed()
         time.sleep(0.01 * draw(claim.fixture_id))

@@ -15,7 +15,7 @@ from callbacks.progress import PanelProgress, ProgressLines
 @pytest.fixture
 def evaluation() -> Any:
     cells = [SimpleNamespace(policy=name) for name in ("full", "vorn", "vorn", "tova")]
-    return SimpleNamespace(specs=cells, listeners=[], model="m", task="t")
+    return SimpleNamespace(specs=cells, listeners=[], model="m", task="t", todo=dict.fromkeys("abcd"))
 
 
 def land(evaluation: Any, fixture: str, **outcomes: float | None) -> None:
@@ -31,7 +31,7 @@ def test_lines_come_at_intervals_with_rates_of_all_processes(evaluation, monkeyp
     now = [100.0]
     monkeypatch.setattr(progress, "monotonic", lambda: now[0])
     lines = ProgressLines(evaluation, interval_s=30)
-    lines.on_predict_start(SimpleNamespace(num_predict_batches=[4]), None)
+    lines.on_predict_start(None, None)
     lines.on_predict_batch_start()
     assert capsys.readouterr().out == ""
     for passed, fixture, vorn in ((10, "f0", 1.0), (20, "f1", 0.5), (45, "f2", None)):

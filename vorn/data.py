@@ -56,7 +56,7 @@ class EvaluationData(LightningDataModule):
     """Serves work items to the predict loop."""
 
     def __init__(self, items: WorkItems, claims: Iterator[Claim], at_most: int) -> None:
-        """`claims`: what this process measures, in order; `at_most`: so many."""
+        """`claims`: what this process measures, in order; `at_most`: not reached."""
         super().__init__()
         self._items, self._claims = items, _Claimed(claims, at_most)
 

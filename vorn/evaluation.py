@@ -112,8 +112,9 @@ class Evaluation:
     def _follower(self) -> Follower:
         return Follower(self.folder)
 
+    @cached_property
     def todo(self) -> dict[str, list[str]]:
-        """Ids of the active cells without an outcome, by fixture id. To be called once, before `work`.
+        """Ids of the active cells without an outcome, by fixture id, as the ledger was at the first call.
 
         Raises: BadInput if a fixture changed since it was measured.
         """
@@ -123,9 +124,9 @@ class Evaluation:
             self.stopping.replay(self._ours(contents.observations))
         return contents.missing(list(filter(self.is_active, self.cells)), self.fingerprints)
 
-    def work(self, todo: Mapping[str, Sequence[str]], is_over: Callable[[], bool]) -> Iterator[Claim]:
+    def work(self, is_over: Callable[[], bool]) -> Iterator[Claim]:
         """What this process is to measure of `todo`, one fixture after another, until it `is_over` or all is done."""
-        claims = self.claims.share(todo, self.is_active, self._refresh)
+        claims = self.claims.share(self.todo, self.is_active, self._refresh)
         while not is_over() and (claim := next(claims, None)) is not None:
             yield claim
 

@@ -66,7 +66,7 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
     fixtures = _fixtures(cfg, renderer)
     texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
-    todo = evaluation.todo()
+    todo = evaluation.todo
     callbacks = _callbacks(cfg, evaluation)
     if rank.is_first:
         note_scope(out_dir, evaluation.folder, evaluation.scope)
@@ -75,7 +75,7 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
             module = _module(cfg, settings, checkpoint, evaluation, device)
-            _measure(module, evaluation, todo, renderer, _trainer(cfg, callbacks, device, out_dir))
+            _measure(module, evaluation, renderer, _trainer(cfg, callbacks, device, out_dir))
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
         if rank.is_first:
@@ -90,18 +90,14 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
     return WITH_ERRORS if errors else DONE
 
 
-def _measure(
-    module: EvictionModule,
-    evaluation: Evaluation,
-    todo: Mapping[str, Sequence[str]],
-    renderer: Renderer,
-    trainer: Trainer,
-) -> None:
+def _measure(module: EvictionModule, evaluation: Evaluation, renderer: Renderer, trainer: Trainer) -> None:
     """Take fixtures until all are done; on SIGTERM, end the process after the one in flight."""
     items = WorkItems(evaluation.fixtures, evaluation.fingerprints, renderer)
-    claims = evaluation.work(todo, is_over=lambda: TERMINATION.is_requested)
+    claims = evaluation.work(is_over=lambda: TERMINATION.is_requested)
+    # A claim takes a cell or more, so that the loop does not end before the claims do, which wait for other processes.
+    data = EvaluationData(items, claims, at_most=1 + sum(map(len, evaluation.todo.values())))
     with TERMINATION.after_the_fixture():
-        trainer.predict(module, datamodule=EvaluationData(items, claims, len(todo)), return_predictions=False)
+        trainer.predict(module, datamodule=data, return_predictions=False)
 
 
 def _report(callbacks: Sequence[Callback]) -> None:
