@@ -250,13 +250,18 @@ def launched(random_checkpoint: Path, tmp_path: Path, *overrides: str) -> subpro
     )
 
 
+def measured_any(tmp_path: Path) -> bool:
+    """Whether an outcome is on disk; a segment begins with its manifest, before anything was measured."""
+    return any(b'"kind": "observation"' in path.read_bytes() for path in tmp_path.glob("ledgers/*/*.jsonl"))
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_an_interrupted_run_keeps_what_it_measured_and_resumes(
     random_checkpoint: Path, tmp_path: Path, evaluate: Evaluate, sent: signal.Signals, code: int
 ) -> None:
     process = launched(random_checkpoint, tmp_path, "limit=400")
     deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("ledgers/*/*.jsonl")) and time.monotonic() < deadline and process.poll() is None:
+    while not measured_any(tmp_path) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(sent)
     output, _ = process.communicate(timeout=120)
