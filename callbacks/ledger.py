@@ -8,6 +8,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from vorn.evaluation import Evaluation
+from vorn.ledger import writable
 
 
 class WriteLedger(Callback):
@@ -15,10 +16,11 @@ class WriteLedger(Callback):
 
     def __init__(self, evaluation: Evaluation) -> None:
         """`evaluation`: to whose ledger this process writes; the run closes it."""
-        self._writer = evaluation.writer
+        self._writer, self._folder = evaluation.writer, evaluation.folder
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Append the fixture's observations as one block."""
-        self._writer.append(outputs)
+        """Append the fixture's observations as one block. Raises: BadInput if the folder does not take them."""
+        with writable(self._folder):
+            self._writer.append(outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -27,6 +27,7 @@ class FixtureTable(Callback):
         self._rows: list[list[Any]] = []
         self._tables: dict[int, Any] = {}  # by logger: an incremental table must stay the same object
         self._fixtures = 0
+        evaluation.listeners.append(self._collect)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with what an earlier run has measured: the table of a resumed run is whole."""
@@ -35,11 +36,14 @@ class FixtureTable(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Collect the fixture's rows."""
-        self._rows += [_row(seen) for seen in outputs]
+        """Send what other fixtures have left, now and then."""
         self._fixtures += 1
         if self._fixtures % self._flush_every == 0:
             self._flush()
+
+    def _collect(self, landed: Sequence[Observation]) -> None:
+        """Rows of every process that measures this evaluation."""
+        self._rows += [_row(seen) for seen in landed]
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Send what is left."""

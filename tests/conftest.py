@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=4, help="processes that tests/test_faults.py kills")
+
+
 @pytest.fixture(scope="session")
 def pocket_tokenizer() -> Any:
     """The pocket models' tokenizer, trained anew."""

@@ -226,7 +226,7 @@ def test_a_report_that_fails_loses_nothing(
         ("task.context_tokens=5000", "together more than the 4096 positions"),
         ("policy.vorn.layer=4", "the model has layers 0 to 3"),
         ("budget=[2%]", "budget of 5 tokens cannot hold 4 sink"),
-        ("trainer.devices=2", "trainer.devices=2: one process measures a panel"),
+        ("trainer.num_nodes=2", "trainer.num_nodes=2: processes are started on this machine alone"),
         ("trainer.accelerator=tpu", "trainer.accelerator='tpu': legal values here are auto, cpu"),
         ("+trainer.precision=bf16-mixed", "give model.dtype"),
     ],
@@ -260,18 +260,54 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(
     random_checkpoint: Path, tmp_path: Path, evaluate: Evaluate, sent: signal.Signals, code: int
 ) -> None:
     process = launched(random_checkpoint, tmp_path, "limit=400")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not measured_any(tmp_path) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(sent)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
     done = observations(tmp_path)
     assert len(done) >= 5
     assert len(done) < 400 * 5
+    assert len(done) % 5 == 0 or sent != signal.SIGTERM  # the fixture in flight was finished
     fixtures = len({one.fixture_id for one in done})
     assert evaluate(f"limit={fixtures + 1}") == 0
     assert len(observations(tmp_path)) == (fixtures + 1) * 5
+
+
+def test_processes_share_the_work_and_a_killed_one_takes_none_of_it_along(
+    random_checkpoint: Path, tmp_path: Path
+) -> None:
+    process = launched(random_checkpoint, tmp_path, "limit=60", "trainer.devices=2", "policy=[random]", "unit=[token]")
+    deadline = time.monotonic() + 240
+    while len(segments := list(tmp_path.glob("ledgers/*/*.jsonl"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ranks = {path.stem.rpartition("-rank")[2]: int(path.stem.split("-")[-2]) for path in segments}
+    os.kill(ranks["0"], signal.SIGKILL)  # the one that would report
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, output
+    assert "process 0 of 2 failed: ended by SIGKILL" in output
+    lines = [json.loads(line) for path in segments for line in path.read_text().splitlines()]
+    seen = [(one["fixture_index"], one["cell"]) for one in lines if one["kind"] == "observation"]
+    assert sorted(seen) == sorted((index, cell) for index in range(60) for cell in ("full", "random/token/32"))
+    assert {path.name for path in (tmp_path / "out").glob("*.csv")} == {"cells.csv", "pairs.csv"}
+    assert output.count("Against full: 1 comparison") == 1
+
+
+def test_two_commands_on_the_same_work_by_mistake_do_it_once(
+    evaluate: Evaluate, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    process = launched(random_checkpoint, tmp_path, "limit=40")
+    while not list(tmp_path.glob("ledgers/*/*.jsonl")) and process.poll() is None:
+        time.sleep(0.05)
+    assert evaluate("limit=40") == 0
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    paths = list(folder(tmp_path).glob("*.jsonl"))
+    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    seen = [(one["fixture_id"], one["cell"]) for one in lines if one["kind"] == "observation"]
+    assert len(paths) == 2
+    assert len(seen) == len(set(seen)) == 40 * 5
 
 
 def test_wandb_has_the_fixtures_cells_and_pairs(random_checkpoint: Path, tmp_path: Path) -> None:

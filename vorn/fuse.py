@@ -35,10 +35,15 @@ def fuse_argv(argv: list[str]) -> list[str]:
     own = [override for override in parsed.values() if not override.is_hydra_override()]
     if not args.config_path and not args.config_name and not any("searchpath" in text for text in args.overrides):
         _Checker([Path(args.config_dir)] if args.config_dir else [], own).check()
-    multirun = args.multirun or any(text.replace(" ", "") == "hydra.mode=MULTIRUN" for text in args.overrides)
-    if not multirun or any(_is_false(override) for override in own if override.key_or_group == "fuse"):
+    if not is_multirun(argv) or any(_is_false(override) for override in own if override.key_or_group == "fuse"):
         return list(argv)
     return [_fused(parsed[text]) if text in parsed else text for text in argv]
+
+
+def is_multirun(argv: list[str]) -> bool:
+    """Whether these arguments ask for a sweep."""
+    args, _ = get_args_parser().parse_known_args(argv)
+    return args.multirun or any(text.replace(" ", "") == "hydra.mode=MULTIRUN" for text in args.overrides)
 
 
 def _parse(text: str) -> Override | None:

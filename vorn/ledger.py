@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from vorn.jsonl import decode, encode, parse
+from vorn.jsonl import encode
 from vorn.records import BadInput, Look, Manifest, Observation
+from vorn.segments import SEGMENT_GLOB, SEGMENT_SUFFIX, DamagedLine, Follower, Segment
 
-SEGMENT_GLOB = "*.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class DamagedLine:
-    """A line that is not JSON: the block that was being written when its writer died, or damage to the file."""
-
-    path: Path
-    line: int  # 1-based
-    is_tail: bool  # the last line of its segment, as a killed writer leaves it
+__all__ = [
+    "SEGMENT_GLOB",
+    "DamagedLine",
+    "Disagreement",
+    "Follower",
+    "LedgerContents",
+    "LedgerWriter",
+    "Scope",
+    "make_folder",
+    "merge",
+    "read_ledger",
+    "together",
+    "writable",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +91,11 @@ def read_ledger(*folders: Path) -> LedgerContents:
 
     Raises: BadInput, naming file and line, for a line that is JSON but no record of this version.
     """
-    segments = [_read_segment(path) for folder in folders for path in folder.glob(SEGMENT_GLOB)]
-    segments.sort(key=lambda segment: (segment.manifest.created if segment.manifest else "", str(segment.path)))
+    return merge(Follower(*folders).new())
+
+
+def merge(segments: Sequence[Segment]) -> LedgerContents:
+    """What these segments hold together; the order is that in which they count."""
     kept: dict[tuple[str, str], Observation] = {}
     first: dict[tuple[str, str], str] = {}  # fingerprint by evaluation and fixture
     disagreements = []
@@ -106,6 +115,46 @@ def read_ledger(*folders: Path) -> LedgerContents:
         damaged=tuple(line for segment in segments for line in segment.damaged),
         disagreements=tuple(disagreements),
         duplicates=duplicates,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a ledger belongs to one panel: others may have measured more cells and more fixtures there."""
+
+    cell_ids: frozenset[str]
+    labels: frozenset[str]  # of the cells
+    fixture_ids: frozenset[str]
+
+    @staticmethod
+    def union(parts: Iterable[Scope]) -> Scope:
+        """What belongs to any of these panels."""
+        found = list(parts)
+        return Scope(
+            frozenset().union(*(part.cell_ids for part in found)),
+            frozenset().union(*(part.labels for part in found)),
+            frozenset().union(*(part.fixture_ids for part in found)),
+        )
+
+    def of(self, contents: LedgerContents) -> LedgerContents:
+        """The contents without what belongs to other panels."""
+        ours = [
+            one for one in contents.observations if one.cell_id in self.cell_ids and one.fixture_id in self.fixture_ids
+        ]
+        disagreements = [one for one in contents.disagreements if one.cell in self.labels]
+        return replace(contents, observations=tuple(ours), disagreements=tuple(disagreements))
+
+
+def together(parts: Iterable[LedgerContents]) -> LedgerContents:
+    """Contents of ledgers that have no evaluation in common, one after the other."""
+    found = list(parts)
+    return LedgerContents(
+        observations=tuple(one for part in found for one in part.observations),
+        manifests=tuple(one for part in found for one in part.manifests),
+        looks=tuple(one for part in found for one in part.looks),
+        damaged=tuple(one for part in found for one in part.damaged),
+        disagreements=tuple(one for part in found for one in part.disagreements),
+        duplicates=sum(part.duplicates for part in found),
     )
 
 
@@ -168,9 +217,9 @@ class LedgerWriter:
     def _create_segment(self) -> int:
         manifest = self._manifest()
         head = encode([manifest])
-        _make_folder(self._folder)
+        make_folder(self._folder)
         host = re.sub(r"[^A-Za-z0-9.]+", "_", manifest.host)
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{manifest.pid}-rank{manifest.rank}.jsonl"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{manifest.pid}-rank{manifest.rank}{SEGMENT_SUFFIX}"
         descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         try:
             _write_all(descriptor, head)
@@ -179,45 +228,6 @@ class LedgerWriter:
             os.close(descriptor)
             raise
         return descriptor
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    manifest: Manifest | None = None
-    observations: list[Observation] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
-    damaged: list[DamagedLine] = field(default_factory=list)
-
-
-def _read_segment(path: Path) -> _Segment:
-    segment = _Segment(path)
-    lines = path.read_bytes().split(b"\n")
-    if not lines[-1]:  # the newline that ends the file
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        value = parse(line)
-        if value is None:
-            segment.damaged.append(DamagedLine(path, number, is_tail=number == len(lines)))
-            continue
-        record = decode(value, f"{path}, line {number}")
-        if isinstance(record, Manifest) != (number == 1):
-            raise BadInput(
-                f"{path}, line {number}: kind of record is {type(record).__name__}; legal is a Manifest on line 1 and "
-                "only there; restore the segment or use another ledger_dir"
-            )
-        if isinstance(record, Manifest):
-            segment.manifest = record
-        elif segment.manifest and record.evaluation_id != segment.manifest.evaluation_id:
-            raise BadInput(
-                f"{path}, line {number}: evaluation_id={record.evaluation_id!r}; legal is that of the segment's "
-                f"manifest, {segment.manifest.evaluation_id!r}; restore the segment or use another ledger_dir"
-            )
-        elif isinstance(record, Observation):
-            segment.observations.append(record)
-        else:
-            segment.looks.append(record)
-    return segment
 
 
 def _disagreements(seen: Observation, kept: Observation, fingerprint: str) -> list[Disagreement]:
@@ -233,6 +243,19 @@ def _disagreements(seen: Observation, kept: Observation, fingerprint: str) -> li
     ]
 
 
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turns what the file system refuses into one message. Raises: BadInput."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"ledger_dir: {folder} cannot be written ({error.strerror or error}); legal is a folder with free space "
+            "that this user may write; make room, change its permissions, or give another ledger_dir; nothing that "
+            "was measured is lost, and the same command resumes"
+        ) from error
+
+
 def _write_all(descriptor: int, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
@@ -240,10 +263,10 @@ def _write_all(descriptor: int, block: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Create `folder` and the folders above it, each entry on disk before the next."""
     if not folder.is_dir():
-        _make_folder(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from vorn.kv.layout import model_shape
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import ModelShape, Signal, fixture_seed
 from vorn.records import BadInput, Observation
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,7 @@ class EvictionModule(LightningModule):
             raise
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
+            _LOG.debug("fixture %s failed", item.fixture.fixture_id, exc_info=True)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()  # after the handler: its traceback holds the tensors of the failed fixture
         return self._failed(item, message)

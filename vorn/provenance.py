@@ -11,6 +11,7 @@ from pathlib import Path
 from platform import node, python_version
 from typing import Any
 
+from vorn.processes import Rank
 from vorn.records import Manifest
 
 _PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
@@ -23,7 +24,7 @@ def make_manifest(evaluation_id: str, config: Mapping[str, Any], *, dtype: str, 
         created=datetime.now(UTC).isoformat(),
         host=node(),
         pid=os.getpid(),
-        rank=int(os.environ.get("RANK", "0")),
+        rank=Rank.of(os.environ).rank,
         config=config,
         versions={"python": python_version()} | {name: version(name) for name in _PACKAGES},
         dtype=dtype,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,9 +15,11 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
+from vorn.claims import Claims
 from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, Reporter, ReportFailed
 from vorn.ledger import LedgerWriter
@@ -24,23 +29,33 @@ from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule, Reading
 from vorn.panel import PanelPlan, evaluation_identity, plan_panel
+from vorn.processes import DONE, NO_REPORT, TERMINATION, WITH_ERRORS, Rank
 from vorn.provenance import make_manifest
 from vorn.quiet import quieten_lightning
 from vorn.records import BadInput, Fixture, Manifest, digest
-from vorn.settings import check_guards_fit
-
-DONE, WITH_ERRORS, NO_REPORT = 0, 3, 4
+from vorn.settings import QUIET, check_guards_fit
+from vorn.sweeps import note_scope
 
 
 def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     """Measure what the ledger lacks, then report. Returns the exit code.
 
+    Several processes may do this at once, on any machines that see the ledger: each fixture is measured by one of them.
+    Of those that one launcher has started, only the first prints, logs and reports; it does when all are done.
     Tokenizer, fixtures and ledger are checked before the model's weights are loaded.
     Raises: BadInput for a mistake of the user's.
     """
-    _quieten()
+    _set_up_logging(str(cfg.verbosity))
+    rank = Rank.of(os.environ)
+    if rank.is_first and cfg.verbosity != QUIET:
+        return _evaluate(cfg, plan, out_dir, rank)
+    with Path(os.devnull).open("w") as silence, redirect_stdout(silence):
+        return _evaluate(cfg, plan, out_dir, rank)
+
+
+def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> int:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    device = _device(cfg)
+    device = _device(cfg, rank)
     checkpoint = find_checkpoint(settings["model"], device)
     if plan.is_open:
         plan = plan_panel(cfg, layers=checkpoint.config.get_text_config().num_hidden_layers)
@@ -50,55 +65,94 @@ def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
     fixtures = _fixtures(cfg, renderer)
     texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
-    todo = evaluation.todo()
+    todo = evaluation.todo
     callbacks = _callbacks(cfg, evaluation)
-    evaluation.loggers.extend(make_loggers(cfg.logger))
+    if rank.is_first:
+        note_scope(out_dir, evaluation.folder, evaluation.scope)
+        evaluation.loggers.extend(make_loggers(cfg.logger))
     try:
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
-            trainer: Trainer = instantiate(
-                cfg.trainer,
-                accelerator=device.type,
-                callbacks=callbacks,
-                logger=False,
-                default_root_dir=out_dir,
-            )
             module = _module(cfg, settings, checkpoint, evaluation, device)
-            data = EvaluationData(WorkItems(fixtures, todo, evaluation.fingerprints, renderer, evaluation.is_active))
-            trainer.predict(module, datamodule=data, return_predictions=False)
+            _measure(module, evaluation, renderer, _trainer(cfg, callbacks, device, out_dir))
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
-        for callback in callbacks:
-            if isinstance(callback, Reporter):
-                callback.report()
+        if rank.is_first:
+            _report(callbacks)
     except ReportFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_REPORT
     finally:
-        evaluation.writer.close()
+        evaluation.close()
         close_loggers(evaluation.loggers)
     errors = any(seen.error for seen in evaluation.measured().observations)
     return WITH_ERRORS if errors else DONE
 
 
-def _quieten() -> None:
-    """Leave the terminal to progress and results."""
+def _measure(module: EvictionModule, evaluation: Evaluation, renderer: Renderer, trainer: Trainer) -> None:
+    """Take fixtures until all are done; on SIGTERM, end the process after the one in flight."""
+    items = WorkItems(evaluation.fixtures, evaluation.fingerprints, renderer)
+    claims = evaluation.work(is_over=lambda: TERMINATION.is_requested)
+    # A claim takes a cell or more, so that the loop does not end before the claims do, which wait for other processes.
+    data = EvaluationData(items, claims, at_most=1 + sum(map(len, evaluation.todo.values())))
+    with TERMINATION.after_the_fixture():
+        trainer.predict(module, datamodule=data, return_predictions=False)
+
+
+def _report(callbacks: Sequence[Callback]) -> None:
+    for callback in callbacks:
+        if isinstance(callback, Reporter):
+            callback.report()
+
+
+def _trainer(cfg: DictConfig, callbacks: Sequence[Callback], device: torch.device, out_dir: Path) -> Trainer:
+    """A trainer of this process alone: fixtures are shared by claims, so that no process waits for a collective."""
+    trainer: Trainer = instantiate(
+        cfg.trainer,
+        accelerator=device.type,
+        devices=1 if device.type == "cpu" else [device.index],
+        num_nodes=1,
+        plugins=[LightningEnvironment()],  # what torchrun or SLURM says of other processes is no concern of Lightning's
+        callbacks=callbacks,
+        logger=False,
+        default_root_dir=out_dir,
+    )
+    return trainer
+
+
+def _set_up_logging(verbosity: str) -> None:
+    """Leave the terminal to progress and results, unless asked: libraries report what is wrong, not what is usual."""
+    level = {"verbose": logging.INFO, "debug": logging.DEBUG}.get(verbosity, logging.WARNING)
+    if level < logging.WARNING:
+        logging.basicConfig(format="%(name)s: %(message)s")  # a worker has no handler of Hydra's
+    else:
+        disable_progress_bar()
     quieten_lightning()
-    disable_progress_bar()
+    for name in ("vorn", "lightning.pytorch", "transformers"):
+        logging.getLogger(name).setLevel(level)
 
 
-def _device(cfg: DictConfig) -> torch.device:
-    """Where the model runs. Raises BadInput for trainer settings that this project does not carry out."""
-    trainer = cfg.trainer
-    legal = ("auto", "cpu", "gpu", "cuda") if torch.cuda.is_available() else ("auto", "cpu")
+def _device(cfg: DictConfig, rank: Rank) -> torch.device:
+    """Where this process's model runs. Raises BadInput for trainer settings that this project does not carry out."""
+    trainer, gpus = cfg.trainer, torch.cuda.device_count()
+    legal = ("auto", "cpu", "gpu", "cuda") if gpus else ("auto", "cpu")
     if trainer.accelerator not in legal:
         raise BadInput(f"trainer.accelerator={trainer.accelerator!r}: legal values here are {', '.join(legal)}")
-    for field in ("devices", "num_nodes"):
-        if trainer.get(field, 1) != 1:
-            raise BadInput(f"trainer.{field}={trainer[field]!r}: one process measures a panel, so 1 is legal; give 1")
+    if trainer.num_nodes != 1 and rank.is_alone:
+        raise BadInput(
+            f"trainer.num_nodes={trainer.num_nodes}: processes are started on this machine alone, so 1 is legal; start "
+            "the same command on each machine, with a ledger_dir that all of them see"
+        )
     if trainer.get("precision") is not None:
         raise BadInput(f"trainer.precision={trainer.precision!r}: the checkpoint's dtype decides; give model.dtype")
-    return torch.device("cpu" if trainer.accelerator == "cpu" or len(legal) == 2 else "cuda")
+    if trainer.accelerator == "cpu" or not gpus:
+        return torch.device("cpu")
+    index = int(trainer.devices[rank.local_rank]) if OmegaConf.is_list(trainer.devices) else rank.local_rank
+    if index >= gpus:
+        raise BadInput(
+            f"process {rank.local_rank} of this machine has no GPU: there are {gpus}; start one process per GPU"
+        )
+    return torch.device("cuda", index)
 
 
 def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
@@ -158,7 +212,17 @@ def _evaluation(
         return make_manifest(evaluation_id, settings, dtype=checkpoint.dtype_name, device=place)
 
     return Evaluation(
-        identity, plan.cells, fixtures, texts, folder, LedgerWriter(folder, manifest), out_dir, plan.tests
+        model=str(cfg.model.name),
+        task=str(cfg.task.name),
+        identity=identity,
+        specs=plan.cells,
+        fixtures=fixtures,
+        texts=texts,
+        folder=folder,
+        writer=LedgerWriter(folder, manifest),
+        claims=Claims(folder, stale_after_s=float(cfg.claims.stale_after_s), poll_s=float(cfg.claims.poll_s)),
+        out_dir=out_dir,
+        tests=plan.tests,
     )
 
 

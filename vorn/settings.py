@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import product
+from math import inf
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,8 @@ from vorn.grading import check_rule
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
+QUIET = "quiet"
+VERBOSITIES = (QUIET, "normal", "verbose", "debug")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -140,6 +143,10 @@ def check_settings(cfg: DictConfig) -> None:
     choice("fuse", cfg.fuse, (True, False))
     choice("aa", cfg.aa, (True, False))
     _filled("ledger_dir", cfg.ledger_dir)
+    choice("verbosity", cfg.verbosity, VERBOSITIES)
+    choice("isolate", cfg.isolate, (True, False))
+    _seconds("claims.stale_after_s", cfg.claims.stale_after_s)
+    _seconds("claims.poll_s", cfg.claims.poll_s)
     whole("prefill.chunk_tokens", cfg.prefill.chunk_tokens, 1, null="the whole prompt at once")
     whole("decode.max_cells", cfg.decode.max_cells, 1)
     whole("decode.max_bytes", cfg.decode.max_bytes, 1)
@@ -168,6 +175,11 @@ def _filled(field: str, value: object) -> None:
 def _mapping(field: str, value: object, example: str) -> None:
     if value is not None and not isinstance(value, DictConfig):
         raise BadInput(f"{field}={value!r} is not legal; give null or a mapping such as {example}")
+
+
+def _seconds(field: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
+        raise BadInput(f"{field}={value!r} is not legal; give seconds > 0")
 
 
 def _missing(node: Mapping[str, Any], path: str = "") -> Iterator[str]:
