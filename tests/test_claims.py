@@ -106,14 +106,14 @@ def test_who_has_nothing_left_waits_for_what_others_have_in_flight(bench, monkey
     other.close()
 
 
-@pytest.mark.parametrize("lands", [True, False])
+@pytest.mark.parametrize("lands", ["outcome", "error", ""])
 def test_what_a_writer_leaves_in_flight_is_free_when_it_ends(bench, lands):
     (one, first), (other, second) = bench.join(), bench.join()
     left = next(first)
     if lands:
-        bench.land(left)
+        bench.land(left, error="out of luck" if lands == "error" else None)
     one.close()
-    assert [claim.fixture_id for claim in finish(bench, second)] == list(TODO)[lands:]
+    assert [claim.fixture_id for claim in finish(bench, second)] == list(TODO)[bool(lands) :]
     other.close()
 
 

@@ -269,10 +269,39 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(
     done = observations(tmp_path)
     assert len(done) >= 5
     assert len(done) < 400 * 5
-    assert len(done) % 5 == 0 or sent != signal.SIGTERM  # the fixture in flight was finished
     fixtures = len({one.fixture_id for one in done})
     assert evaluate(f"limit={fixtures + 1}") == 0
     assert len(observations(tmp_path)) == (fixtures + 1) * 5
+
+
+@pytest.mark.parametrize(("signals", "fixtures"), [(1, 2), (2, 1)])
+def test_sigterm_ends_after_the_fixture_in_flight_and_a_second_one_at_once(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int, fixtures: int
+) -> None:
+    import vorn.module
+    from vorn.processes import Termination
+
+    real, calls, termination = vorn.module.prefill, [], Termination()
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(vorn.module, "prefill", interrupted)
+    monkeypatch.setattr("vorn.run.TERMINATION", termination)
+    before = signal.getsignal(signal.SIGTERM)
+    termination.install()
+    try:
+        with pytest.raises(SystemExit) as ended:
+            evaluate()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
+    assert len(observations(tmp_path)) == fixtures * 5
+    assert not any(one.error for one in observations(tmp_path))
 
 
 def test_processes_share_the_work_and_a_killed_one_takes_none_of_it_along(

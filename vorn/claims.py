@@ -109,9 +109,8 @@ class Claims:
         with self._locked() as descriptor:
             self._enter(descriptor)
             self._read(descriptor)
-            for seen in refresh():
-                if seen.outcome is not None:
-                    self._tried.setdefault(seen.fixture_id, set()).add(seen.cell_id)
+            for seen in refresh():  # a failure too was tried
+                self._tried.setdefault(seen.fixture_id, set()).add(seen.cell_id)
             held = self._held(descriptor)
             waits = False
             for fixture, cells in list(pending.items()):
