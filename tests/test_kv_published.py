@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vorn.kv.capture import prefill
+from vorn.kv.layout import model_shape
 from vorn.kv.scorers.attention_mass import AttentionMass
 from vorn.kv.scorers.expected_attention import ExpectedAttention
 from vorn.kv.scorers.h2o import H2O
@@ -31,8 +32,6 @@ chunks = pytest.mark.parametrize("chunk_tokens", [None, 7])
 
 def read(family: str, scorer: Scorer, chunk_tokens: int | None = None) -> PrefillSignals:
     model = tiny_model(family)
-    from vorn.kv.layout import model_shape
-
     wanted = scorer.needs(model_shape(model))
     return prefill(model, prompt(TOKENS), wanted, chunk_tokens=chunk_tokens, room=1, seed=0).signals
 
