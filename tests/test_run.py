@@ -332,6 +332,8 @@ def test_two_commands_on_the_same_work_by_mistake_do_it_once(
     assert evaluate("limit=40") == 0
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
+    assert "fixtures, full" in output  # plain lines, since this is no terminal
+    assert "Predicting" not in output  # and no bar of Lightning's beside them
     paths = list(folder(tmp_path).glob("*.jsonl"))
     lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     seen = [(one["fixture_id"], one["cell"]) for one in lines if one["kind"] == "observation"]

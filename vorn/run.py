@@ -16,6 +16,7 @@ import torch
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
@@ -115,6 +116,8 @@ def _trainer(cfg: DictConfig, callbacks: Sequence[Callback], device: torch.devic
         plugins=[LightningEnvironment()],  # what torchrun or SLURM says of other processes is no concern of Lightning's
         callbacks=callbacks,
         logger=False,
+        # Without a bar of ours, as where there is no terminal, Lightning would add its own.
+        enable_progress_bar=any(isinstance(one, ProgressBar) for one in callbacks),
         default_root_dir=out_dir,
     )
     return trainer
