@@ -30,7 +30,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.pulse": set(),
     "vorn.claims": {"vorn.records", "vorn.ledger", "vorn.pulse"},
     "vorn.stats": {"vorn.records"},
-    "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
+    "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.regrade"},
     "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},

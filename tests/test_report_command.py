@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from factories import make_manifest, make_panel, run_cell
+from factories import make_manifest, make_observation, make_panel, run_cell
 
 from vorn.ledger import LedgerWriter
 from vorn.report.__main__ import main
@@ -94,3 +94,25 @@ def test_the_command_needs_no_torch(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "beats" in done.stdout
     assert (tmp_path / "out" / "outcomes.svg").exists()
+
+
+@pytest.mark.integration
+def test_completions_are_graded_again_and_the_ledger_stays_as_it_is(tmp_path, capsys):
+    folder = tmp_path / "e0"
+    writer = LedgerWriter(folder, make_manifest)
+    said = {"f0": "123", "f1": "It is 123.", "f2": "124", "f3": "4123"}
+    for index, (name, completion) in enumerate(said.items()):
+        outcome = float("123" in completion)
+        writer.append([make_observation(fixture_id=name, fixture_index=index, completion=completion, outcome=outcome)])
+    writer.close()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert main([str(folder), "--out", str(tmp_path / "out"), "--regrade", "vorn_mat_v1@1"]) == 0
+    assert "graded again by vorn_mat_v1@1: 2 of 4 outcomes change" in capsys.readouterr().out
+    with (tmp_path / "out" / "regraded.csv").open() as file:
+        changes = [(row["fixture_id"], row["rule_before"], row["before"], row["now"]) for row in csv.DictReader(file)]
+    assert changes == [("f1", "ruler_all@1", "1.0", "0.0"), ("f3", "ruler_all@1", "1.0", "0.0")]
+    with (tmp_path / "out" / "cells.csv").open() as file:
+        assert [row["hits"] for row in csv.DictReader(file)] == ["1"]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert main([str(folder), "--out", str(tmp_path / "out"), "--regrade", "vorn_mat"]) == 1
+    assert "grade='vorn_mat' is unknown; did you mean vorn_mat_v" in capsys.readouterr().err

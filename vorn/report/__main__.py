@@ -11,9 +11,10 @@ from rich.console import Console
 
 from vorn.ledger import SEGMENT_GLOB, read_ledger
 from vorn.records import BadInput
+from vorn.regrade import regrade
 from vorn.report.build import build_report
 from vorn.report.terminal import print_report
-from vorn.report.write import write_report
+from vorn.report.write import write_changes, write_report
 from vorn.stats.plan import SELECT
 
 EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
@@ -33,22 +34,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--margin", type=float, help=f"of non-inferiority and equivalence, 0.02 is 2 points, {recorded}"
     )
     parser.add_argument("--split", choices=[SELECT, "none"], help=f"choose parameters on one half or not, {recorded}")
+    parser.add_argument(
+        "--regrade", metavar="RULE", help="grade every completion by this rule; ledgers stay as they are"
+    )
     arguments = parser.parse_args(argv)
     changes = {name: getattr(arguments, name) for name in ("alpha", "margin") if getattr(arguments, name) is not None}
     if arguments.split:
         changes["split"] = SELECT if arguments.split == SELECT else None
     try:
-        report = build_report(read_ledger(*evaluation_folders(arguments.ledgers)), changes=changes)
+        contents = read_ledger(*evaluation_folders(arguments.ledgers))
+        regraded = regrade(contents, arguments.regrade) if arguments.regrade else None
+        report = build_report(regraded.contents if regraded else contents, changes=changes)
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
         paths = write_report(report, arguments.out)
+        if regraded:
+            paths.append(write_changes(regraded.changes, arguments.out))
     except OSError as error:
         print(f"vorn.report: the report could not be written to --out={arguments.out}: {error}", file=sys.stderr)
         return EXIT_REPORT_FAILED
     if not arguments.quiet:
         print_report(report, Console())
+        if regraded:
+            print(
+                f"\ngraded again by {regraded.rule}: {len(regraded.changes)} of {regraded.graded} outcomes change; "
+                "regraded.csv has each"
+            )
         print(f"\nwritten to {arguments.out}: {', '.join(path.name for path in paths)}")
     return 0
 

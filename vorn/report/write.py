@@ -9,10 +9,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vorn.regrade import Change
 from vorn.report.markdown import render
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
 
-Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | Change
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -29,6 +30,11 @@ def write_report(report: Report, out_dir: Path) -> list[Path]:
         _replace(out_dir / "report.md", render(report).encode()),
         *_figures(report, out_dir),
     ]
+
+
+def write_changes(changes: Sequence[Change], out_dir: Path) -> Path:
+    """Write regraded.csv: every outcome that another grading rule changes. Raises: OSError if it cannot be written."""
+    return _replace(out_dir / "regraded.csv", _csv(Change, changes))
 
 
 def _figures(report: Report, out_dir: Path) -> list[Path]:
