@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tasks import prose
+from tasks.drafts import check_whole
 from tasks.fitting import Lengths
 from vorn.records import BadInput, Fixture
 
@@ -65,15 +66,10 @@ class NiahMultikey:
     count_tokens: Callable[[str, str], int]
 
     def __post_init__(self) -> None:
-        for field, low, high in (
-            ("keys", 1, 1000),
-            ("digits", 5, 12),
-            ("fixtures", 1, 10**9),
-            ("context_tokens", 1, 10**9),
-        ):
-            value = getattr(self, field)
-            if type(value) is not int or not low <= value <= high:
-                raise BadInput(f"task.{field}={value!r}: legal values are whole numbers from {low} to {high}")
+        check_whole(self, "keys", 1, 1000)
+        check_whole(self, "digits", 5, 12)
+        check_whole(self, "fixtures", 1, 10**9)
+        check_whole(self, "context_tokens", 1, 10**9)
 
     def __iter__(self) -> Iterator[Fixture]:
         return map(self.fixture, itertools.count())

@@ -84,6 +84,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.bench": {"vorn.records", "vorn.kv"},
     "vorn.loggers": set(),
+    "vorn.hooks": {"vorn.evaluation"},
     "vorn.provenance": {"vorn.records", "vorn.processes"},
     "vorn.quiet": set(),
     "vorn.jobs": {"vorn.fanout", "vorn.panel", "vorn.processes"},
@@ -130,7 +131,8 @@ EDGES: dict[str, set[str]] = {
         "vorn.snapshots.requests",
     },
     "vorn.snapshots.run": {
-        "vorn.records", "vorn.evaluation", "vorn.loggers", "vorn.provenance", "vorn.quiet",
+        "vorn.records", "vorn.evaluation", "vorn.hooks", "vorn.loggers", "vorn.processes", "vorn.provenance",
+        "vorn.quiet",
         "vorn.snapshots.campaign", "vorn.snapshots.engine", "vorn.snapshots.module", "vorn.snapshots.plan",
     },
     "vorn.snapshots.bench": {
@@ -218,6 +220,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "vorn.data": {"wandb"},
     "vorn.module": {"wandb"},
     "vorn.loggers": {"wandb"},
+    "vorn.hooks": {"wandb"},
     "callbacks": set(),
     "vorn.run": set(),
     "conf": HEAVY | CONFIGURATION,

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from vorn.claims import Claims
 from vorn.data import EvaluationData, WorkItems
-from vorn.evaluation import Evaluation, Reporter, ReportFailed
+from vorn.evaluation import Evaluation, ReportFailed
+from vorn.hooks import make_callbacks, report
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
 from vorn.models.checkpoint import Checkpoint, find_checkpoint
@@ -67,7 +67,7 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
     texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo
-    callbacks = _callbacks(cfg, evaluation)
+    callbacks = make_callbacks(cfg.callbacks, evaluation)
     if rank.is_first:
         note_scope(out_dir, evaluation.folder, evaluation.scope)
         evaluation.loggers.extend(make_loggers(cfg.logger))
@@ -79,7 +79,7 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
         if rank.is_first:
-            _report(callbacks)
+            report(callbacks)
     except ReportFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_REPORT
@@ -98,12 +98,6 @@ def _measure(module: EvictionModule, evaluation: Evaluation, renderer: Renderer,
     data = EvaluationData(items, claims, at_most=1 + sum(map(len, evaluation.todo.values())))
     with TERMINATION.after_the_fixture():
         trainer.predict(module, datamodule=data, return_predictions=False)
-
-
-def _report(callbacks: Sequence[Callback]) -> None:
-    for callback in callbacks:
-        if isinstance(callback, Reporter):
-            callback.report()
 
 
 def _trainer(cfg: DictConfig, callbacks: Sequence[Callback], device: torch.device, out_dir: Path) -> Trainer:
@@ -249,9 +243,3 @@ def _module(
         chunk_tokens=cfg.prefill.chunk_tokens,
     )
     return EvictionModule(model, checkpoint.tokenizer, eos_ids(model, checkpoint.tokenizer), evaluation.specs, reading)
-
-
-def _callbacks(cfg: DictConfig, evaluation: Evaluation) -> list[Callback]:
-    """Every configured callback; one with `_partial_: true` is given the evaluation."""
-    made = [instantiate(one) for one in cfg.callbacks.values()]
-    return [one(evaluation) if isinstance(one, partial) else one for one in made]

@@ -31,30 +31,29 @@ class Check:
 
 def close(claim: tuple[str, str], what: str, basis: str, published: float, recomputed: float) -> Check:
     """The check of a number, within `TOLERANCE`. A claim is its field path and name."""
-    return Check(
-        where=claim[0],
-        name=claim[1],
-        what=what,
-        basis=basis,
-        published=repr(published),
-        recomputed=repr(recomputed),
-        agrees=abs(published - recomputed) <= TOLERANCE,
-        is_exact=published == recomputed,
-    )
+    agrees = abs(published - recomputed) <= TOLERANCE
+    return _check(claim, what, basis, (repr(published), repr(recomputed)), agrees, published == recomputed)
 
 
 def same(claim: tuple[str, str], what: str, basis: str, published: object, recomputed: object) -> Check:
     """The check of a count, a table or a text."""
     agrees = published == recomputed
+    return _check(claim, what, basis, (str(published), str(recomputed)), agrees, agrees)
+
+
+def _check(
+    claim: tuple[str, str], what: str, basis: str, texts: tuple[str, str], agrees: bool, is_exact: bool
+) -> Check:
+    """`texts`: what was published, and what was recomputed."""
     return Check(
         where=claim[0],
         name=claim[1],
         what=what,
         basis=basis,
-        published=str(published),
-        recomputed=str(recomputed),
+        published=texts[0],
+        recomputed=texts[1],
         agrees=agrees,
-        is_exact=agrees,
+        is_exact=is_exact,
     )
 
 
@@ -64,16 +63,8 @@ def check_interval(claim: tuple[str, str], basis: str, ends: tuple[float, float]
     offs = [max(abs(one.low - ends[0]), abs(one.high - ends[1])) for one, _ in intervals]
     off = min(offs)
     nearest, z = intervals[offs.index(off)]
-    return Check(
-        where=claim[0],
-        name=claim[1],
-        what="Wilson interval",
-        basis=basis,
-        published=f"{ends[0]!r} to {ends[1]!r}",
-        recomputed=f"{nearest.low!r} to {nearest.high!r} (z = {z:.7g})",
-        agrees=off <= WILSON_TOLERANCE,
-        is_exact=off == 0.0,
-    )
+    texts = f"{ends[0]!r} to {ends[1]!r}", f"{nearest.low!r} to {nearest.high!r} (z = {z:.7g})"
+    return _check(claim, "Wilson interval", basis, texts, off <= WILSON_TOLERANCE, off == 0.0)
 
 
 def check_row(row: Row) -> Iterator[Check]:

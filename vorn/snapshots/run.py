@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from vorn.evaluation import Reporter, ReportFailed
+from vorn.evaluation import ReportFailed
+from vorn.hooks import make_callbacks, report
 from vorn.loggers import close_loggers, make_loggers
+from vorn.processes import DONE, NO_REPORT, WITH_ERRORS
 from vorn.provenance import make_manifest
 from vorn.quiet import quieten_lightning
 from vorn.records import BadInput, Manifest
@@ -20,8 +21,6 @@ from vorn.snapshots.campaign import Campaign
 from vorn.snapshots.engine import Engine, Simulated
 from vorn.snapshots.module import CampaignData, ResumeModule
 from vorn.snapshots.plan import CampaignPlan
-
-DONE, WITH_ERRORS, NO_REPORT = 0, 3, 4
 
 
 def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
@@ -38,8 +37,7 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
 
     campaign = Campaign(plan, Path(cfg.ledger_dir), manifest, out_dir)
     todo = campaign.todo()
-    made = [instantiate(one) for one in cfg.callbacks.values()]
-    callbacks = [one(campaign) if isinstance(one, partial) else one for one in made]
+    callbacks = make_callbacks(cfg.callbacks, campaign)
     campaign.loggers.extend(make_loggers(cfg.logger))
     instances = sum(len(one.instances) for one in plan.workloads)
     try:
@@ -52,9 +50,7 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
             trainer.predict(ResumeModule(campaign, engine), datamodule=CampaignData(todo), return_predictions=False)
         else:
             print(f"all {instances} workload instances are measured: {campaign.folder}")
-        for callback in callbacks:
-            if isinstance(callback, Reporter):
-                callback.report()
+        report(callbacks)
     except ReportFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_REPORT

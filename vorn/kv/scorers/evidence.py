@@ -12,7 +12,22 @@ from vorn.records import BadInput
 
 
 @dataclass(frozen=True)
-class EvidenceKeep:
+class _Oracle:
+    """What the oracles share: how many tokens behind the evidence count as evidence."""
+
+    after: int
+
+    def __post_init__(self) -> None:
+        if self.after < 0:
+            raise BadInput(f"after={self.after} of an evidence policy: must be at least 0 tokens; raise it")
+
+    def needs(self, shape: ModelShape) -> frozenset[Signal]:
+        """Nothing of the model; the fixture must name its evidence."""
+        return frozenset()
+
+
+@dataclass(frozen=True)
+class EvidenceKeep(_Oracle):
     """The evidence first, then the most recent positions: the ceiling at a budget.
 
     Formula: score_i = 2 T - i if token i overlaps an evidence span of the fixture or is one of the `after` tokens that
@@ -22,15 +37,6 @@ class EvidenceKeep:
     GQA: one set for all layers and heads. Not a policy that could be used: it reads the fixture's evidence.
     """
 
-    after: int
-
-    def __post_init__(self) -> None:
-        _check(self.after)
-
-    def needs(self, shape: ModelShape) -> frozenset[Signal]:
-        """Nothing of the model; the fixture must name its evidence."""
-        return frozenset()
-
     def __call__(self, signals: PrefillSignals) -> Tensor:
         """Scores [1, 1, T] float32, without ties. Raises BadInput for a fixture without evidence."""
         positions = torch.arange(signals.prompt_tokens, dtype=torch.float32, device=signals.device)
@@ -39,7 +45,7 @@ class EvidenceKeep:
 
 
 @dataclass(frozen=True)
-class EvidenceDrop:
+class EvidenceDrop(_Oracle):
     """Everything but the evidence: what is guessed, or leaks through what later tokens already carry of it.
 
     Formula: score_i = -inf if token i overlaps an evidence span of the fixture or is one of the `after` tokens that
@@ -48,24 +54,10 @@ class EvidenceDrop:
     GQA: one set for all layers and heads. Not a policy that could be used: it reads the fixture's evidence.
     """
 
-    after: int
-
-    def __post_init__(self) -> None:
-        _check(self.after)
-
-    def needs(self, shape: ModelShape) -> frozenset[Signal]:
-        """Nothing of the model; the fixture must name its evidence."""
-        return frozenset()
-
     def __call__(self, signals: PrefillSignals) -> Tensor:
         """Scores [1, 1, T] float32. Raises BadInput for a fixture without evidence."""
         positions = torch.arange(signals.prompt_tokens, dtype=torch.float32, device=signals.device)
         return positions.masked_fill(_is_evidence(signals, self.after), -torch.inf)[None, None]
-
-
-def _check(after: int) -> None:
-    if after < 0:
-        raise BadInput(f"after={after} of an evidence policy: must be at least 0 tokens; raise it")
 
 
 def _is_evidence(signals: PrefillSignals, after: int) -> Tensor:
