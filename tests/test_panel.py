@@ -313,6 +313,7 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("decode.max_cells=0", r"decode.max_cells=0 is not legal; give a whole number >= 1$"),
         ("decode.max_bytes=2.5", r"decode.max_bytes=2.5"),
         ("prefill.chunk_tokens=0", r"prefill.chunk_tokens=0 .*or null for the whole prompt at once"),
+        ("views.fixtures=-1", r"views.fixtures=-1 is not legal; give a whole number >= 0, or null for all fixtures"),
         ("limit=0", r"limit=0 is not legal; give a whole number >= 1, or null for all fixtures of the task"),
         ("seed=-1", r"seed=-1 is not legal; give a whole number >= 0"),
         ("seed=[0,1]", r"to run several: -m seed=A,B"),

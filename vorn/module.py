@@ -38,6 +38,8 @@ class Pruned:
 
 # Between prefill and decoding: what each cell of the work item keeps.
 AfterPrefill = Callable[["EvictionModule", Prefill, WorkItem], Sequence[Pruned]]
+# Before decoding: told what each cell of the work item keeps.
+AfterPruning = Callable[[WorkItem, Sequence[Pruned]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class EvictionModule(LightningModule):
 
     Lightning has no hook between prefill and decoding, so this module offers one: the functions in `after_prefill` are
     called in order with the prefill, and what they return is decoded; those in `needs` say what an item's prefill must
-    capture for them.
+    capture for them; those in `after_pruning` are told what is kept.
     """
 
     model: PreTrainedModel
@@ -83,6 +85,7 @@ class EvictionModule(LightningModule):
         self.settings = settings
         self.needs: list[Callable[[WorkItem], frozenset[Signal]]] = []
         self.after_prefill: list[AfterPrefill] = []
+        self.after_pruning: list[AfterPruning] = []
 
     @property
     def shape(self) -> ModelShape:
@@ -119,6 +122,8 @@ class EvictionModule(LightningModule):
             evidence=item.prompt.evidence,
         )
         pruned = [cell for hook in self.after_prefill for cell in hook(self, read, item)]
+        for told in self.after_pruning:
+            told(item, pruned)
         alive = [cell for cell in pruned if cell.error is None]
         decoding = decode(
             self.model,
