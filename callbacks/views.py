@@ -11,8 +11,9 @@ from lightning.pytorch.callbacks import Callback
 from vorn.data import WorkItem
 from vorn.evaluation import Evaluation
 from vorn.ledger import writable
-from vorn.module import EvictionModule, Pruned
+from vorn.module import EvictionModule
 from vorn.views import View, ViewWriter
+from vorn.work import Measured
 
 
 class RecordViews(Callback):
@@ -27,26 +28,27 @@ class RecordViews(Callback):
         """Listen to what is kept. Raises TypeError for another module than an EvictionModule."""
         if not isinstance(pl_module, EvictionModule):
             raise TypeError(f"RecordViews listens to an EvictionModule, not to {type(pl_module).__name__}")
-        pl_module.after_pruning.append(self.record)
+        pl_module.after_measuring.append(self.record)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Undo `setup`."""
         if isinstance(pl_module, EvictionModule):
-            pl_module.after_pruning.remove(self.record)
+            pl_module.after_measuring.remove(self.record)
         self._writer.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End the file: Lightning tears nothing down after an exception."""
         self._writer.close()
 
-    def record(self, item: WorkItem, pruned: Sequence[Pruned]) -> None:
+    def record(self, item: WorkItem, found: Sequence[Measured]) -> None:
         """Write the view of one of the first fixtures. Raises: BadInput if the folder does not take it."""
         if self._fixtures is not None and item.index >= self._fixtures:
             return
+        tokens = len(item.prompt.offsets)
         kept = {
-            one.cell.cell_id(self._evaluation_id): one.kept.shares().cpu().numpy().tobytes()
-            for one in pruned
-            if one.kept is not None
+            one.cell.cell_id(self._evaluation_id): one.kept.shares().cpu().numpy().tobytes().ljust(tokens, b"\xff")
+            for one in found
+            if one.kept is not None and one.error is None
         }
         if kept:
             with writable(self._folder):

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from callbacks.views import RecordViews
 from tests.composing import composed
+from vorn.data import WorkItem
 from vorn.kv.retention import Kept
 from vorn.ledger import read_ledger
+from vorn.models.prompts import Prompt
 from vorn.panel import plan_panel
-from vorn.records import BadInput
+from vorn.records import BadInput, Fixture
 from vorn.views import View, ViewWriter, encode, read_views
 
 Evaluate = Callable[..., int]
@@ -107,6 +111,30 @@ def test_shares_count_layers_and_heads() -> None:
     assert (want[2], want[5]) == (255, 85 + 85 * 2 // 3)
     many = Kept(tuple(torch.tensor([[0]]) if layer else torch.tensor([[0, 1]]) for layer in range(300)), 3)
     assert many.shares().tolist() == [255, 1, 0]
+
+
+def test_what_is_read_after_the_pruning_is_all_there_and_failures_are_left_out(tmp_path: Path) -> None:
+    """A contract that prunes the context alone keeps nothing less of the question."""
+    fixture = Fixture(
+        fixture_id="f0", prompt="a b c d", answer_prefix="", question_start=5, answers=("c",), evidence=((2, 3),)
+    )
+    prompt = Prompt(">a b c d", (1, 2, 3, 4), ((1, 2), (2, 4), (4, 6), (6, 8)), (1,))
+    item = WorkItem(fixture, 0, prompt, "print", ("c0",))
+    found = [
+        SimpleNamespace(
+            cell=SimpleNamespace(cell_id=lambda evaluation, name=name: evaluation + name), kept=kept, error=error
+        )
+        for name, kept, error in (
+            ("full", None, None), ("tova", Kept((torch.tensor([[0]]),), 2), None),
+            ("failed", Kept((torch.tensor([[0]]),), 2), "out of memory"),
+        )
+    ]  # fmt: skip
+    callback = RecordViews(SimpleNamespace(evaluation_id="e0-", folder=tmp_path), None)
+    callback.record(item, found)
+    callback.on_exception(None, None, KeyboardInterrupt())
+    (view,) = read_views([tmp_path])
+    assert view.kept == {"e0-tova": bytes([255, 0, 255, 255])}
+    assert (view.token_ends, view.evidence, view.question_start_token) == ((2, 4, 6, 8), (1,), 2)
 
 
 @pytest.fixture
