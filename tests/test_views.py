@@ -116,7 +116,7 @@ def test_shares_count_layers_and_heads() -> None:
 def test_what_is_read_after_the_pruning_is_all_there_and_failures_are_left_out(tmp_path: Path) -> None:
     """A contract that prunes the context alone keeps nothing less of the question."""
     fixture = Fixture(
-        fixture_id="f0", prompt="a b c d", answer_prefix="", question_start=5, answers=("c",), evidence=((2, 3),)
+        fixture_id="f0", prompt="a b c d", answer_prefix="", question_start=4, answers=("c",), evidence=((2, 3),)
     )
     prompt = Prompt(">a b c d", (1, 2, 3, 4), ((1, 2), (2, 4), (4, 6), (6, 8)), (1,))
     item = WorkItem(fixture, 0, prompt, "print", ("c0",))
