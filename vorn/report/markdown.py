@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vorn.report.losses import CEILING, WITHOUT, LossRow
 from vorn.report.notes import ledger_state, provenance, qualifications
@@ -55,6 +55,10 @@ def _tables(evaluation: EvaluationReport) -> list[str]:
     lines += _table(
         ("cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"), map(_cell, evaluation.cells)
     )
+    if evaluation.subtasks:
+        names = list(dict.fromkeys(row.subtask for row in evaluation.subtasks))
+        lines += ["### Mean outcome by sub-task", ""]
+        lines += _table(("cell", *names, "total"), _by_subtask(evaluation, names))
     for name in FAMILIES:
         if pairs := evaluation.family(name):
             lines += [f"### {TITLES[name]}", "", *_table(_pair_header(level), map(_pair, pairs))]
@@ -100,6 +104,13 @@ def _cell(cell: CellRow) -> list[str]:
         "" if cell.ci_low is None or cell.ci_high is None else f"{100 * cell.ci_low:.1f} to {100 * cell.ci_high:.1f}",
         str(cell.n_errors),
     ]
+
+
+def _by_subtask(evaluation: EvaluationReport, names: Sequence[str]) -> Iterator[list[str]]:
+    means = {(row.cell_id, row.subtask): row.mean_outcome for row in evaluation.subtasks}
+    for cell in evaluation.cells:
+        columns = [means.get((cell.cell_id, name)) for name in names]
+        yield [cell.cell, *(_number(mean, ".1%") for mean in (*columns, cell.mean_outcome))]
 
 
 def _loss_header(level: str) -> tuple[str, ...]:
