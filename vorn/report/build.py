@@ -9,11 +9,13 @@ from typing import Any
 from vorn.ledger import LedgerContents
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
+from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
 from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
+from vorn.report.subtasks import subtask_rows
 from vorn.stats import TestPlan, rate_sequence, wilson
 
 
@@ -76,6 +78,8 @@ def _evaluation(
         # Where a run may stop early, its sign-flip test would not be valid.
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, tested.by_cell, plan)),
         selection=tested.rows,
+        subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
+        losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
     )
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from vorn.report.losses import CEILING, WITHOUT, LossRow
 from vorn.report.notes import ledger_state, provenance, qualifications
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, Report, SelectionRow
 from vorn.report.summaries import BUDGETS, NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, heading, how_to_read, margin_points, percent, points, ratio
+from vorn.report.words import (
+    CONTRADICTION,
+    LOSSES,
+    heading,
+    how_to_read,
+    loss_sentences,
+    margin_points,
+    percent,
+    points,
+    ratio,
+)
 from vorn.stats import FAMILIES
 
 
@@ -44,6 +55,10 @@ def _tables(evaluation: EvaluationReport) -> list[str]:
     lines += _table(
         ("cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"), map(_cell, evaluation.cells)
     )
+    if evaluation.subtasks:
+        names = list(dict.fromkeys(row.subtask for row in evaluation.subtasks))
+        lines += ["### Mean outcome by sub-task", ""]
+        lines += _table(("cell", *names, "total"), _by_subtask(evaluation, names))
     for name in FAMILIES:
         if pairs := evaluation.family(name):
             lines += [f"### {TITLES[name]}", "", *_table(_pair_header(level), map(_pair, pairs))]
@@ -54,6 +69,9 @@ def _tables(evaluation: EvaluationReport) -> list[str]:
     if evaluation.selection:
         columns = ("candidate", "chosen", "n", "mean where it is chosen", "n tested", "mean where it is tested")
         lines += ["### Parameters chosen on one half", "", *_table(columns, map(_candidate, evaluation.selection))]
+    if evaluation.losses:
+        lines += [f"### {LOSSES}", "", *_bullets(loss_sentences(evaluation.losses))]
+        lines += _table(_loss_header(level), map(_loss, evaluation.losses))
     if evaluation.noise:
         lines += ["### Noise floor", ""]
         lines += _table(("cell", "again", "n", "flips", "at most"), map(_noise, evaluation.noise))
@@ -86,6 +104,34 @@ def _cell(cell: CellRow) -> list[str]:
         "" if cell.ci_low is None or cell.ci_high is None else f"{100 * cell.ci_low:.1f} to {100 * cell.ci_high:.1f}",
         str(cell.n_errors),
     ]
+
+
+def _by_subtask(evaluation: EvaluationReport, names: Sequence[str]) -> Iterator[list[str]]:
+    means = {(row.cell_id, row.subtask): row.mean_outcome for row in evaluation.subtasks}
+    for cell in evaluation.cells:
+        columns = [means.get((cell.cell_id, name)) for name in names]
+        yield [cell.cell, *(_number(mean, ".1%") for mean in (*columns, cell.mean_outcome))]
+
+
+def _loss_header(level: str) -> tuple[str, ...]:
+    lost = ("lost", "evicted", f"of the lost, {level}", "kept but missed", f"{CEILING} hits")
+    return ("cell", "n", *lost, "hits", "leaked", f"of the hits, {level}", f"{WITHOUT} hits")
+
+
+def _loss(row: LossRow) -> list[str]:
+    lost = [str(row.lost), str(row.evicted), _share(row.evicted_share, row.evicted_low, row.evicted_high)]
+    lost += [str(row.kept_missed), _of(row.lost_in_reach, row.lost_out_of_reach)]
+    hits = [str(row.hits), str(row.leaked), _share(row.leaked_share, row.leaked_low, row.leaked_high)]
+    return [row.cell, str(row.n), *lost, *hits, _of(row.leaked_without, row.leaked_by_choice)]
+
+
+def _share(share: float | None, low: float | None, high: float | None) -> str:
+    """`62% (52 to 71)`."""
+    return "" if share is None or low is None or high is None else f"{share:.0%} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _of(some: int | None, others: int | None) -> str:
+    return "" if some is None or others is None else f"{some} of {some + others}"
 
 
 def _pair_header(level: str) -> tuple[str, ...]:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vorn.regrade import Change
+from vorn.report.losses import LossRow
 from vorn.report.markdown import render
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
+from vorn.report.subtasks import TaskRow
 
-Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | Change
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | Change
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -48,6 +50,8 @@ def _special(report: Report, out_dir: Path) -> list[Path]:
         ("budget_to_success", BudgetRow, report.budgets),
         ("noise_floor", NoiseRow, report.noise),
         ("selection", SelectionRow, report.selection),
+        ("losses", LossRow, report.losses),
+        ("tasks", TaskRow, report.subtasks),
     ]
     for name, _, rows in tables:
         if not rows:  # an earlier report's table would be taken for this one's
