@@ -53,13 +53,15 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.rotary": {"vorn.records"},
     "vorn.kv.signals": {"vorn.records", "vorn.kv.rotary"},
     "vorn.kv.entries": {"vorn.records", "vorn.kv.signals"},
-    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary"},
+    "vorn.kv.rules": {"vorn.kv.signals"},
+    "vorn.kv.hold": {"vorn.kv.rules", "vorn.kv.units"},
+    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary", "vorn.kv.rules"},
     "vorn.kv.allocation": {"vorn.records"},
     "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
     "vorn.kv.policy": {
         "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.retention",
     },
-    "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
+    "vorn.kv.batching": {"vorn.records", "vorn.kv.hold", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
     "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout", "vorn.kv.rotary"},
@@ -67,9 +69,13 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.ragged": {
         "vorn.records", "vorn.kv.signals", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention",
     },
+    "vorn.kv.held": {
+        "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention",
+        "vorn.kv.rules",
+    },
     "vorn.kv.decode": {
-        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.ragged",
-        "vorn.kv.retention", "vorn.kv.rotary",
+        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.held",
+        "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},
