@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import torch
@@ -41,6 +43,7 @@ SCORERS: dict[str, DecodingScorer] = {
 PER_LAYER, PER_HEAD = {"tova", "h2o"}, {"h2o"}
 Sets = dict[tuple[int, int], set[int]]  # (cache, KV head) -> positions held
 EVERY_STEP = EveryStep()
+PERIODS: set[int] = set()  # tokens that end a sentence
 
 
 @dataclass
@@ -224,9 +227,6 @@ class Told:
         return gone
 
 
-PERIODS: set[int] = set()
-
-
 def check(family: str, cells: Sequence[Cell], first_token: str = "refeed", tokens: int = TOKENS) -> Run:
     """Logits and kept sets of every cell equal the oracle's at every step."""
     got = run(family, cells, first_token, tokens)
@@ -246,16 +246,68 @@ def check(family: str, cells: Sequence[Cell], first_token: str = "refeed", token
     return got
 
 
+SENTENCES = [position // 5 for position in range(TOKENS)]
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "mistral", "gemma4", "gemma4_kv"])
 def test_every_rule_equals_masked_forwards_step_by_step(family: str) -> None:
-    cells = [Cell(name, budget) for name in SCORERS for budget in (9, 14)]
+    cells = [*(Cell(name, 9) for name in SCORERS), Cell("h2o", 14), Cell("tova", 13, sinks=0, recent=1)]
     got = check(family, cells)
     assert {cell.batch_rows for cell in got.decoding.cells} == {len(cells)}
     for branch, cell in enumerate(cells):
         assert got.slots[branch] <= 15  # the larger budget of the group and the token read last
-        last = got.sets[branch][-1]
-        held = (last >= 0).sum(dim=-1)
+        held = (got.sets[branch][-1] >= 0).sum(dim=-1)
         assert held.amax() <= cell.budget  # what a sliding layer has left behind may leave it with less
         if family in ("llama", "qwen3"):
             assert (held == cell.budget).all()
-        assert int(last.max()) == TOKENS - 2 + NEW
+
+
+def test_the_first_token_may_come_from_the_prefill() -> None:
+    check("llama", [Cell(name, 8) for name in SCORERS], first_token="prefill")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_units_are_dropped_whole_and_decoded_tokens_one_by_one(family: str) -> None:
+    cells = [Cell(name, 12, unit_ids=SENTENCES, rule=WHOLE) for name in ("h2o", "tova", "vorn")]
+    got = check(family, cells)
+    counts = [int((sets >= 0).sum()) for sets in got.sets[0]]
+    assert any(after < before for before, after in pairwise(counts))  # a sentence went
+
+
+def test_a_prompt_within_the_budget_is_held_as_soon_as_decoding_exceeds_it() -> None:
+    got = check("llama", [Cell(name, 12) for name in SCORERS], tokens=9)
+    for branch in range(len(SCORERS)):
+        counts = [int((sets[0, 0] >= 0).sum()) for sets in got.sets[branch]]
+        assert counts == [9, 10, 11, 12, 12, 12]
+
+
+def test_with_sentences_for_a_trigger_a_fifth_more_is_held_until_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = run("llama", [Cell("tova", 10)]).decoding.cells[0].token_ids
+    monkeypatch.setattr(sys.modules[__name__], "PERIODS", {free[1]})
+    for overflow, want in ((20, [10, 11, 10, 11, 12, 10]), (0, [10] * 6), (100, [10, 11, 10, 11, 12, 13])):
+        trigger = SentenceEnd(PERIODS.__contains__, overflow)
+        got = check("llama", [Cell("tova", 10, trigger=trigger), Cell("h2o", 10, trigger=trigger)])
+        assert [int((sets[0, 0] >= 0).sum()) for sets in got.sets[0]] == want
+        assert got.slots[0] == min(11 + overflow // 10, 9 + NEW)
+
+
+def test_guards_that_units_cannot_hold_any_more_are_an_error_of_that_row_alone() -> None:
+    """The last two positions touch the last sentence and a decoded token, and all of the last sentence must stay."""
+    tight = Cell("vorn", 7, sinks=2, recent=2, unit_ids=SENTENCES, rule=WHOLE)
+    roomy = Cell("vorn", 12, sinks=2, recent=2, unit_ids=SENTENCES, rule=WHOLE)
+    tight.unit_ids = [0, 0, *range(1, TOKENS - 6), *[TOKENS - 6] * 5]
+    got = run("llama", [tight, roomy])
+    assert got.decoding.cells[0].error.startswith("BadInput: budget of 7 tokens cannot hold the 8 tokens of the units")
+    assert got.decoding.cells[1].error is None
+    assert len(got.decoding.cells[1].token_ids) == NEW
+
+
+def test_heads_of_different_counts_are_refused() -> None:
+    uneven = Kept((torch.tensor([[0, 1, 2, TOKENS - 1], [0, 1, TOKENS - 1, -1]]),), TOKENS)
+    read = prefill(tiny_model("llama"), prompt(TOKENS), frozenset(), chunk_tokens=None, room=NEW, seed=SEED)
+    hold = Hold(SCORERS["random"], 4, 0, 1, EVERY_STEP, None, FILLED)
+    with pytest.raises(ValueError, match="as many kept entries in every head; choose allocation=uniform"):
+        decode(
+            tiny_model("llama"), read, [Branch(uneven, hold)], first_token="refeed", last_token=0, max_new_tokens=NEW,
+            eos_ids=frozenset(), pad_id=None, max_cells=64, max_bytes=2**31,
+        )  # fmt: skip

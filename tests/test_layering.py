@@ -60,7 +60,8 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.allocation": {"vorn.records"},
     "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
     "vorn.kv.policy": {
-        "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.retention",
+        "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.hold", "vorn.kv.retention",
+        "vorn.kv.rules",
     },
     "vorn.kv.batching": {"vorn.records", "vorn.kv.hold", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
@@ -71,8 +72,8 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.kv.signals", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention",
     },
     "vorn.kv.held": {
-        "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention",
-        "vorn.kv.rules",
+        "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.hold", "vorn.kv.ragged",
+        "vorn.kv.retention", "vorn.kv.rotary", "vorn.kv.rules",
     },
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.held",

@@ -18,7 +18,7 @@ from vorn.kv.held import HeldGroup, sets_to_hold
 from vorn.kv.hold import Hold
 from vorn.kv.ragged import DecodingGroup, GroupAttention, RaggedGroup
 from vorn.kv.retention import Kept, keep_all
-from vorn.kv.rotary import LayerRotation
+from vorn.kv.rotary import LayerRotation, Rotation
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
@@ -232,18 +232,22 @@ class _Run:
     def group(self, group: Group) -> DecodingGroup:
         """The rows' cache, filled from the prefill's."""
         if group[0].hold is not None:
-            return HeldGroup(group, self.prefill, self.first_new, self.room)
+            rotations = self.rotations() if group[0].is_compact else None
+            return HeldGroup(group, self.prefill, self.first_new, self.room, rotations)
         made = RaggedGroup.of(group, self.prefill, self.first_new, self.room)
         self.compact(made)
         return made
 
     def compact(self, group: RaggedGroup) -> None:
         """Gives the entries of the group's compact rows their new positions."""
-        decoder = self.model.get_decoder()
         for row, branch in enumerate(group.branches):
             if self.vacated[branch]:
-                rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
-                compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
+                compact(group.layers, row, self.rotations(), self.first_new - self.vacated[branch])
+
+    def rotations(self) -> list[Rotation]:
+        """What turns the keys of each cache."""
+        decoder = self.model.get_decoder()
+        return [LayerRotation(decoder, i, one.keys.shape[3]) for i, one in enumerate(self.prefill.cache.layers)]
 
     def step(self, groups: Sequence[DecodingGroup], step: int) -> None:
         """Feeds one token per row, all at the same position."""

@@ -10,9 +10,11 @@ from torch import Tensor
 from vorn.kv.batching import Group
 from vorn.kv.cache import gather_held
 from vorn.kv.capture import Prefill
+from vorn.kv.compact import turned
 from vorn.kv.hold import Hold
 from vorn.kv.ragged import Query, attend, weighted, weights_of
 from vorn.kv.retention import Kept, retain, shared_scores
+from vorn.kv.rotary import Rotation
 from vorn.kv.rules import DecodeStep
 
 
@@ -27,7 +29,10 @@ class HeldGroup:
         positions: [L, rows, H, slots] absolute, -1 where a slot is free; L and H are 1 where a set is for all of them.
     """
 
-    def __init__(self, group: Group, prefill: Prefill, first_new: int, room: int) -> None:
+    def __init__(
+        self, group: Group, prefill: Prefill, first_new: int, room: int, rotations: Sequence[Rotation] | None
+    ) -> None:
+        """`rotations`: of every cache's layer, where entries get new positions inside the cache; else None."""
         self.branches = [row.branch for row in group]
         self.shape, self.first_new = prefill.signals.shape, first_new
         self.holds = [row.hold for row in group if row.hold is not None]
@@ -45,6 +50,11 @@ class HeldGroup:
             gather_held(layer, self.positions[cache if len(self.positions) > 1 else 0])
             for cache, layer in enumerate(prefill.cache.layers)
         ]
+        self.rotations = rotations
+        if rotations is not None:
+            for index, held in enumerate(self.positions[0, :, 0]):
+                count = int((held >= 0).sum())
+                self._turn(index, torch.arange(count), torch.arange(count) - held[:count].cpu())
         self.readers = [
             sum(self.shape.cache(layer) == cache for layer in range(self.shape.layers))
             for cache in range(self.shape.caches)
@@ -78,6 +88,8 @@ class HeldGroup:
 
     def attend(self, query: Query) -> Tensor:
         """Attention output [rows, 1, heads, D]; the token's own entry is stored first."""
+        if self.rotations is not None:
+            query.refuse_window()
         cache = self.shape.cache(query.layer)
         keys, values = self.layers[cache]
         slots = self._of(self.slots, cache).expand(-1, keys.shape[1], -1)[..., None]
@@ -128,17 +140,41 @@ class HeldGroup:
         ]
         if not any(due):
             return {}
-        scores = self.rule.scores(step)
+        before = self.positions.clone()
+        errors = self._evict(self.rule.scores(step), due)
+        if self.rotations is not None:
+            self._close_gaps(before)
+        return errors
+
+    def _evict(self, scores: Tensor, due: Sequence[bool]) -> dict[int, str]:
+        """Cut the rows that are due back to their budgets; why it cannot be done, by branch."""
         if self.holds[0].unit_ids is not None:
             rows = [row for row, is_due in enumerate(due) if is_due]
             return {self.branches[row]: error for row in rows if (error := self._drop_units(row, scores))}
-        over = torch.tensor(due, device=held.device)[:, None]
-        for _ in range(max(most)):
-            over = over & ((self.positions >= 0).sum(dim=-1) > self.budgets)
-            if not over.any():
-                break
+        are_due = torch.tensor(due, device=scores.device)[:, None]
+        while bool((over := are_due & ((self.positions >= 0).sum(dim=-1) > self.budgets)).any()):
             self._drop_lowest(scores, over)
         return {}
+
+    def _close_gaps(self, before: Tensor) -> None:
+        """Move the entries in front of those that have gone since `before` up by as many positions.
+
+        Distances are then those of a cache without gaps, since RoPE knows no others; only what was in front moves, such
+        as a few sinks, while the tokens behind keep their positions and the next one follows them.
+        """
+        for row, (was, held) in enumerate(zip(before[0, :, 0].cpu(), self.positions[0, :, 0].cpu(), strict=True)):
+            gone = was[(was >= 0) & (held < 0)].sort().values
+            behind = len(gone) - torch.searchsorted(gone, held)
+            slots = ((held >= 0) & (behind > 0)).nonzero()[:, 0]
+            if len(slots):
+                self._turn(row, slots, behind[slots])
+
+    def _turn(self, row: int, slots: Tensor, by: Tensor) -> None:
+        """Move entries of one row by as many positions, [n] each, in all layers."""
+        for layer, rotation in zip(self.layers, self.rotations or (), strict=True):
+            index = slots.to(layer.keys.device)
+            keys = turned(layer.keys[row, :, index], rotation, by.to(layer.keys.device))
+            layer.keys[row, :, index] = keys.to(layer.keys.dtype)
 
     def _drop_lowest(self, scores: Tensor, over: Tensor) -> None:
         """Free the slot of the lowest score in each set that is `over` its budget, the latest among equals."""

@@ -43,6 +43,15 @@ class Query:
     scaling: float
     softcap: float | None
 
+    def refuse_window(self) -> None:
+        """Raises BadInput, for rows whose entries have new positions, if a window hides some of the old ones."""
+        if self.window is not None:
+            raise BadInput(
+                f"positions=compact: layer {self.layer} sees only the last {self.window} positions, in "
+                "which entries of new positions would stand again; choose a model without sliding windows, "
+                "shorter prompts, or a policy without positions=compact"
+            )
+
 
 class DecodingGroup(Protocol):
     """Rows that share one padded cache; `branches` says which branch each row is."""
@@ -101,12 +110,8 @@ class RaggedGroup:
 
     def attend(self, query: Query) -> Tensor:
         """Attention output [rows, 1, H, D] over the group's own cache."""
-        if self.is_compact and query.window is not None:
-            raise BadInput(
-                f"positions=compact: layer {query.layer} sees only the last {query.window} positions, in "
-                "which entries of new positions would stand again; choose a model without sliding windows, "
-                "shorter prompts, or a policy without positions=compact"
-            )
+        if self.is_compact:
+            query.refuse_window()
         buffer = self.layers[self.cache_of(query.layer)]
         # A layer without a cache of its own writes what the one it reads has just written.
         used = buffer.append(query.key, query.value, query.step)
