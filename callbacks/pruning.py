@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import perf_counter
 
 from hydra.utils import instantiate
@@ -73,12 +74,14 @@ class KVPruning(Callback):
         try:
             if policy.unit not in units:
                 units[policy.unit] = policy.unit(text.text, text.offsets)
-            kept = policy.keep(prefill.signals, units[policy.unit], budget, sinks=sinks, recent=recent)
+            what = prefill.signals, units[policy.unit], budget
+            kept = policy.keep(*what, sinks=sinks, recent=recent)
         except ValueError as error:
             # One cell's failure on one fixture (NaN scores, guards that a percentage cannot hold) is no other cell's.
             return Pruned(cell, budget, kept=None, prune_s=0.0, error=f"{type(error).__name__}: {error}")
         drain(device)
-        return Pruned(cell, budget, kept, perf_counter() - start)
+        hold = partial(policy.hold, *what, sinks=sinks, recent=recent)
+        return Pruned(cell, budget, kept, perf_counter() - start, hold=hold)
 
 
 def _eviction(module: LightningModule) -> EvictionModule:

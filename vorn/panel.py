@@ -184,6 +184,7 @@ def _cell(
         allocation=allocation.text,
         allocation_config=allocation.config,
         is_compact=policy.is_compact,
+        has_decode_rule=policy.has_decode_rule,
         unit=unit.text,
         unit_config=unit.config,
         unit_rule=unit.rule,
@@ -223,7 +224,8 @@ def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:
     return CellSpec(
         label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={},
-        is_compact=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="",
+        is_compact=False, has_decode_rule=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0,
+        contract="",
         contract_config={"_target_": _OF_REFERENCE, "first_token": first_token}, first_token=first_token,
         budget="", identity={"policy": REFERENCE, "first_token": first_token},
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +13,7 @@ from vorn.cells import CellSpec
 from vorn.data import WorkItem
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.hold import Hold, Trigger
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import Signal, fixture_seed
 from vorn.models.prompts import Prompt
@@ -32,15 +34,26 @@ class Reading:
     chunk_tokens: int | None
 
 
+class MakeHold(Protocol):
+    """How a cell goes on evicting; its policy must have a decode rule."""
+
+    def __call__(self, *, trigger: Trigger) -> Hold:
+        """At the given times."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none."""
+    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none.
+
+    `hold` says how it goes on evicting while it decodes, given when; None where `kept` is.
+    """
 
     cell: CellSpec
     budget_tokens: int
     kept: Kept | None
     prune_s: float
     error: str | None = None
+    hold: MakeHold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +117,18 @@ class Work:
         """What each cell keeps of `text`, which `read` is the prefill of."""
         return self.prune_cells(self.cells, read, text)
 
-    def decode(self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str) -> list[Measured]:
-        """Continues the prompt from what each cell keeps of it, all cells together."""
+    def decode(
+        self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str, trigger: Trigger | None = None
+    ) -> list[Measured]:
+        """Continues the prompt from what each cell keeps of it, all cells together.
+
+        With a trigger each cell then holds its budget.
+        """
         alive = [cell for cell in pruned if cell.error is None]
         decoding = decode(
             self.model,
             read,
-            [Branch(cell.kept) for cell in alive],
+            [Branch(cell.kept, cell.hold(trigger=trigger) if trigger and cell.hold else None) for cell in alive],
             first_token=first_token,
             last_token=self.item.prompt.input_ids[-1],
             max_new_tokens=self.max_new_tokens,

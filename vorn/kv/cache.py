@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import ref
 
 import torch
@@ -23,6 +24,7 @@ class _RoomyLayer(CacheLayerMixin):
 
     def __init__(self, prompt_tokens: int, room: int, window: int | None) -> None:
         super().__init__()
+        self.window = window
         self.is_sliding = window is not None and window < prompt_tokens
         self.most = window if window is not None and self.is_sliding else prompt_tokens
         self.slots = self.most + room
@@ -227,6 +229,28 @@ def _gather_layer(layer: _RoomyLayer, positions: Tensor, room: int) -> LayerBuff
                 buffer[row, :, :width] = states[0].gather(1, chosen[..., None].expand(-1, -1, states.shape[3]))
         gathered.append(buffer)
     return LayerBuffer(gathered[0], gathered[1], positions, width, 0, bool((positions < 0).any()))
+
+
+class HeldLayer(NamedTuple):
+    """One layer's keys and values of rows whose slots are used again: [rows, Hkv, slots, D] each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+def gather_held(layer: _RoomyLayer, positions: Tensor) -> HeldLayer:
+    """Keys and values at `positions`, [rows, 1 or more, slots]; what stands in slots of -1 is finite and no entry.
+
+    Neither is what stands for a position that a sliding layer has left behind: no later token can see it.
+    """
+    own = positions.to(layer.keys.device)
+    own = own if own.shape[1] == 1 else own[:, :: own.shape[1] // layer.keys.shape[1]]
+    source = (own - layer.first).clamp(min=0).expand(-1, layer.keys.shape[1], -1)[..., None]
+    taken = (
+        states.expand(len(own), -1, -1, -1).gather(2, source.expand(-1, -1, -1, states.shape[3]))
+        for states in (layer.keys, layer.values)
+    )
+    return HeldLayer(*taken)
 
 
 class StepCache(Cache):

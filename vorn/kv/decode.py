@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vorn.kv.batching import Batch, Row, arrange
+from vorn.kv.batching import Batch, Group, Row, arrange
 from vorn.kv.cache import StepCache, live_positions
 from vorn.kv.capture import Prefill, drain, overridden_attention
 from vorn.kv.compact import compact, vacated
-from vorn.kv.ragged import GroupAttention, RaggedGroup
+from vorn.kv.held import HeldGroup, sets_to_hold
+from vorn.kv.hold import Hold
+from vorn.kv.ragged import DecodingGroup, GroupAttention, RaggedGroup
 from vorn.kv.retention import Kept, keep_all
-from vorn.kv.rotary import LayerRotation
+from vorn.kv.rotary import LayerRotation, Rotation
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
@@ -27,9 +29,10 @@ OnLogits = Callable[[Sequence[int], int, Tensor], None]
 
 @dataclass(frozen=True)
 class Branch:
-    """A cell to decode: what it keeps of the prompt; None: everything."""
+    """A cell to decode: what it keeps of the prompt, None: everything; how it goes on evicting, None: it does not."""
 
     kept: Kept | None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,14 @@ class _Text:
 
     def take(self, token: int, no_choice: bool, greedy: Greedy) -> None:
         if no_choice:
-            self.error = f"all logits are NaN at step {len(self.token_ids)}"
+            self.fail(f"all logits are NaN at step {len(self.token_ids)}")
         elif token not in greedy.eos_ids:
             self.token_ids.append(token)
-        ended = no_choice or token in greedy.eos_ids
-        self.is_done = ended or len(self.token_ids) == greedy.max_new_tokens
+        self.is_done |= token in greedy.eos_ids or len(self.token_ids) == greedy.max_new_tokens
+
+    def fail(self, error: str) -> None:
+        """Ends the text; the first error stays."""
+        self.error, self.is_done = self.error or error, True
 
 
 def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
@@ -170,7 +176,7 @@ def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cel
 def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[Row]:
     """One row per branch; only one can continue on the prefill cache, a further full branch gets a copy."""
     tokens = prefill.signals.prompt_tokens
-    whole = next((index for index, branch in enumerate(branches) if branch.kept is None), None)
+    whole = next((i for i, branch in enumerate(branches) if branch.kept is None and branch.hold is None), None)
     rows = []
     for index, branch in enumerate(branches):
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
@@ -182,6 +188,11 @@ def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[
                 "compact positions would bring some of them into sight again; choose a model without sliding windows, "
                 "shorter prompts, or a policy without positions=compact"
             )
+        if branch.hold is not None:
+            sets = sets_to_hold(kept, first_new, len(prefill.cache.layers))
+            company = f"{branch.hold.scorer} {branch.hold.unit_ids is None} {kept.is_compact}"
+            rows.append(Row(index, sets, kept.is_compact, branch.hold, company))
+            continue
         positions = None if index == whole else live_positions(prefill.cache, kept, first_new)
         rows.append(Row(index, positions, kept.is_compact))
     return rows
@@ -204,43 +215,56 @@ class _Run:
     def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
         """Decodes a batch; returns each branch's number of rows beside it and its share of the gathering's seconds."""
         start = perf_counter()
-        groups = [RaggedGroup.of(group, self.prefill, self.first_new, self.room) for group in batch]
-        for group in groups:
-            self.compact(group)
+        groups = [self.group(group) for group in batch]
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
         rows = [row for group in groups for row in group.branches]
-        attention = GroupAttention(self.prefill.signals.shape)
-        with overridden_attention(self.model, attention.replace):
+        attention = GroupAttention()
+        with overridden_attention(self.model, attention.replace), attention.hooked(self.model, groups):
             for step in range(self.room):
                 groups = [group for group in groups if not all(self.texts[row].is_done for row in group.branches)]
                 if not groups:
                     break
                 attention.begin_step(groups, step, self.first_new + step)
-                self.step([row for group in groups for row in group.branches], step)
+                self.step(groups, step)
         return dict.fromkeys(rows, (len(rows), gather_s / len(rows)))
+
+    def group(self, group: Group) -> DecodingGroup:
+        """The rows' cache, filled from the prefill's."""
+        if group[0].hold is not None:
+            rotations = self.rotations() if group[0].is_compact else None
+            return HeldGroup(group, self.prefill, self.first_new, self.room, rotations)
+        made = RaggedGroup.of(group, self.prefill, self.first_new, self.room)
+        self.compact(made)
+        return made
 
     def compact(self, group: RaggedGroup) -> None:
         """Gives the entries of the group's compact rows their new positions."""
-        decoder = self.model.get_decoder()
         for row, branch in enumerate(group.branches):
             if self.vacated[branch]:
-                rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
-                compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
+                compact(group.layers, row, self.rotations(), self.first_new - self.vacated[branch])
 
-    def step(self, rows: list[int], step: int) -> None:
+    def rotations(self) -> list[Rotation]:
+        """What turns the keys of each cache."""
+        decoder = self.model.get_decoder()
+        return [LayerRotation(decoder, i, one.keys.shape[3]) for i, one in enumerate(self.prefill.cache.layers)]
+
+    def step(self, groups: Sequence[DecodingGroup], step: int) -> None:
         """Feeds one token per row, all at the same position."""
-        texts = [self.texts[row] for row in rows]
-        fed = [text.token_ids[-1] if text.token_ids else self.last_token for text in texts]
+        rows = [row for group in groups for row in group.branches]
+        fed = {row: text.token_ids[-1] if (text := self.texts[row]).token_ids else self.last_token for row in rows}
         device = self.prefill.last_logits.device
         logits: Tensor = self.model(
-            input_ids=torch.tensor(fed, device=device)[:, None],
+            input_ids=torch.tensor(list(fed.values()), device=device)[:, None],
             position_ids=torch.tensor([[self.first_new + step - self.vacated[row]] for row in rows], device=device),
             past_key_values=StepCache(),
             # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
             attention_mask=torch.ones(len(fed), 1, 1, 1, dtype=torch.bool, device=device),
             use_cache=True,
         ).logits
+        for group in groups:
+            for row, error in group.end_step([fed[row] for row in group.branches]).items():
+                self.texts[row].fail(error)
         self.take(rows, self.greedy.max_new_tokens - self.room + step, logits[:, -1])
 
     def take(self, rows: Sequence[int], index: int, logits: Tensor) -> None:
