@@ -11,14 +11,17 @@ import pytest
 import torch
 from tiny_models import WINDOW, prompt, tiny_model
 
-from vorn.kv.capture import prefill
+from vorn.kv.capture import Reader, prefill
 from vorn.kv.decode import Greedy
-from vorn.kv.layout import model_shape
+from vorn.kv.layout import layout, model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.reforward import Reforwarded, ReforwardCell, is_cached, reforward
 from vorn.kv.scorers.attention_mass import AttentionMass
+from vorn.kv.scorers.expected_attention import ExpectedProducts
+from vorn.kv.scorers.h2o import H2O
 from vorn.kv.scorers.redraw import Redraw
 from vorn.kv.scorers.sink_recent import SinkRecent
+from vorn.kv.scorers.tova import Tova
 from vorn.kv.scorers.vorn import Vorn
 from vorn.kv.signals import Scorer
 from vorn.kv.units import Sentences, Tokens, UnitRule
@@ -38,6 +41,8 @@ class Step:
     hidden: np.ndarray  # [n, D] after layer LAYER
     last_row: np.ndarray  # [n] attention of the last token in the final layer, mean over heads
     total: np.ndarray  # [n] its sum over steps
+    rows: np.ndarray  # [n] attention of the last token, mean over layers and heads
+    columns: np.ndarray  # [n] attention of all tokens, summed over them, mean over layers and heads
 
 
 def full_forward(family: str, ids: list[int], positions: list[int]) -> tuple[torch.Tensor, Step]:
@@ -59,8 +64,11 @@ def full_forward(family: str, ids: list[int], positions: list[int]) -> tuple[tor
             output_attentions=True,
             output_hidden_states=True,
         )
-    row = out.attentions[-1][0, :, -1].mean(dim=0).numpy()
-    return out.logits[0, -1], Step(positions, out.hidden_states[LAYER + 1][0].numpy(), row, np.zeros(0))
+    every = torch.cat(out.attentions)  # [L, H, n, n]
+    rows, columns = every[:, :, -1].mean(dim=(0, 1)).numpy(), every.sum(dim=2).mean(dim=(0, 1)).numpy()
+    row = every[-1, :, -1].mean(dim=0).numpy()
+    hidden = out.hidden_states[LAYER + 1][0].numpy()
+    return out.logits[0, -1], Step(positions, hidden, row, np.zeros(0), rows, columns)
 
 
 def by_vorn(step: Step) -> list[float]:
@@ -91,12 +99,11 @@ def guards_of(n: int) -> set[int]:
     return {0, *range(max(0, n - 16), n)}
 
 
-def drawn(step: Step) -> set[int]:
-    n = len(step.positions)
+def drawn(step: Step, guards: set[int]) -> set[int]:
     key = hashlib.sha256(TEXT.encode() + b"17" + np.array(step.positions, dtype=np.int64).tobytes()).digest()
-    candidates = [place for place in range(n) if place not in guards_of(n)]
+    candidates = [place for place in range(len(step.positions)) if place not in guards]
     rng = np.random.default_rng(int.from_bytes(key[:8], "big"))
-    return guards_of(n) | set(rng.choice(candidates, size=BUDGET - 17, replace=False).tolist())
+    return guards | set(rng.choice(candidates, size=BUDGET - len(guards), replace=False).tolist())
 
 
 def guarded(scores: Callable[[Step], list[float]]) -> Callable[[Step], set[int]]:
@@ -108,13 +115,14 @@ def sentences(scores: Callable[[Step], list[float]]) -> Callable[[Step], set[int
 
 
 LAST, TOTAL = lambda step: step.last_row.tolist(), lambda step: step.total.tolist()  # noqa: E731
-TOVA, H2O = (AttentionMass(layers="final", heads="mean", queries=queries) for queries in (1, "steps"))
+LAST_ROW, STEPS = (AttentionMass(layers="final", heads="mean", queries=queries) for queries in (1, "steps"))
 VORN = Vorn(layer=LAYER, window=16, direction="mean")
 SELECTORS: dict[str, tuple[Scorer, bool, tuple[int, int], Callable[[Step], set[int]]]] = {
     "vorn": (VORN, False, (1, 16), guarded(by_vorn)),
-    "tova": (TOVA, False, (1, 16), guarded(LAST)),
-    "h2o": (H2O, False, (1, 16), guarded(TOTAL)),
-    "random": (Redraw(SEED), False, (1, 16), drawn),
+    "tova": (LAST_ROW, False, (1, 16), guarded(LAST)),
+    "h2o": (STEPS, False, (1, 16), guarded(TOTAL)),
+    "random": (Redraw(SEED), False, (1, 16), lambda s: drawn(s, guards_of(len(s.positions)))),
+    "random, no guards": (Redraw(SEED), False, (0, 0), lambda s: drawn(s, set())),
     "sliding_window": (
         SinkRecent(0), False, (0, 0), lambda s: set(range(len(s.positions) - BUDGET, len(s.positions))),
     ),
@@ -123,7 +131,11 @@ SELECTORS: dict[str, tuple[Scorer, bool, tuple[int, int], Callable[[Step], set[i
         lambda s: {*range(12), *range(len(s.positions) - BUDGET + 12, len(s.positions))},
     ),
     "sentence_vorn": (VORN, True, (1, 16), sentences(by_vorn)),
-    "sentence_h2o": (H2O, True, (1, 16), sentences(TOTAL)),
+    "sentence_h2o": (STEPS, True, (1, 16), sentences(TOTAL)),
+    "sentence_tova, no guards": (LAST_ROW, True, (0, 0), lambda s: drop_units(LAST(s), set(), s.positions)),
+    # The published forms score layers and heads apart; here their mean decides, as it does for units.
+    "published tova": (Tova(), False, (1, 16), guarded(lambda s: s.rows.tolist())),
+    "published h2o": (H2O(), False, (1, 16), guarded(lambda s: s.columns.tolist())),
 }  # fmt: skip
 
 
@@ -186,6 +198,28 @@ def test_nothing_is_dropped_before_the_budget_is_exceeded(
     tokens, active = harness("mistral", SELECTORS["h2o"][3], budget)
     got = run("mistral", "h2o", cached=cached, budget=budget)
     assert (list(got.token_ids), list(got.active), got.evictions) == (tokens, active, evictions)
+
+
+@pytest.mark.parametrize("name", ["random, no guards", "sentence_tova, no guards"])
+def test_generated_tokens_can_be_dropped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "BUDGET", 4)
+    monkeypatch.setitem(globals(), "NEW", 12)
+    monkeypatch.setitem(globals(), "UNITS", list(range(TOKENS)))
+    tokens, active = harness("llama", SELECTORS[name][3], BUDGET)
+    got = run("llama", name, cached=True, budget=BUDGET)
+    assert (list(got.token_ids), list(got.active)) == (tokens, active)
+    assert any(set(range(TOKENS, max(now))) - set(now) for now in active), "none was dropped"
+
+
+def test_queries_are_turned_back_by_their_positions() -> None:
+    # Only distances matter to RoPE, so that a text that begins at position 37 expects the same products.
+    model, signal, found = tiny_model("llama"), ExpectedProducts(sinks=4, future=8), []
+    for first in (0, 37):
+        plan = layout(model)
+        accumulator = signal.accumulator(plan.shape, TOKENS)
+        Reader(model, plan, [accumulator], TOKENS, 0).read(prompt(TOKENS), torch.arange(first, first + TOKENS))
+        found.append(accumulator.result())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
 
 
 def test_ends_at_any_end_token_and_never_takes_the_pad_token() -> None:
