@@ -54,12 +54,15 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.rotary": {"vorn.records"},
     "vorn.kv.signals": {"vorn.records", "vorn.kv.rotary"},
     "vorn.kv.entries": {"vorn.records", "vorn.kv.signals"},
-    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary"},
+    "vorn.kv.scorers": {
+        "vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary", "vorn.kv.steps",
+    },
     "vorn.kv.allocation": {"vorn.records"},
     "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
     "vorn.kv.policy": {
         "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.retention",
     },
+    "vorn.kv.steps": {"vorn.kv.signals"},
     "vorn.kv.batching": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
@@ -71,6 +74,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.ragged",
         "vorn.kv.retention", "vorn.kv.rotary",
+    },
+    "vorn.kv.reforward": {
+        "vorn.records", "vorn.kv.capture", "vorn.kv.decode", "vorn.kv.layout", "vorn.kv.policy", "vorn.kv.signals",
+        "vorn.kv.steps",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},

@@ -16,7 +16,7 @@ from vorn.settings import choice, expand, guard, percentage, text
 
 EVERY_LAYER = "all"  # of a parameter called `layer`: one cell for each
 _FIXED = ("unit", "guards", "budget")
-_NATURE = ("allocation", "positions", "fixed")  # keys of a policy's file that belong to what its name means
+_NATURE = ("allocation", "positions", "fixed", "contracts")  # keys of a policy's file that belong to what its name means
 _NO_PARAMETERS = ("published_guards", *_NATURE)
 
 
@@ -39,6 +39,7 @@ class Policy(NamedTuple):
         allocation: its own, which is part of what its name means; None: the panel's.
         is_compact: kept entries get new positions, 0 upwards, inside the cache.
         fixed: the one unit, guards and budget with which it makes sense; {} for those of the panel.
+        contracts: those under which it means something; () for all.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Policy(NamedTuple):
     allocation: Allocation | None
     is_compact: bool
     fixed: Mapping[str, Any]
+    contracts: tuple[str, ...]
 
 
 def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
@@ -78,7 +80,12 @@ def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
         allocation = EVEN if is_compact and allocation is None else allocation
         for config in _combinations(name, entry, own if defaults is not None else None, layers):
             params = ",".join(f"{k}={text(v)}" for k, v in config.items() if k not in own or v != own[k])
-            found.append(Policy(name, config, params, published, allocation, is_compact, nature["fixed"] or {}))
+            found.append(
+                Policy(
+                    name, config, params, published, allocation, is_compact, nature["fixed"] or {},
+                    tuple(nature["contracts"] or ()),
+                )
+            )  # fmt: skip
     return found
 
 

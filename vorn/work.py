@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vorn.cells import CellSpec
 from vorn.data import WorkItem
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import Signal, fixture_seed
 from vorn.models.prompts import Prompt
@@ -60,6 +62,17 @@ class Measured:
     kv_bytes: int
     answer_nll: float | None = None
     contract_work: ContractWork | None = None
+
+
+def policy_of(cell: CellSpec) -> CellPolicy:
+    """What decides what a cell keeps, built from its configuration."""
+    return CellPolicy(
+        instantiate(cell.policy_config),
+        instantiate(cell.unit_config),
+        cell.unit_rule,
+        instantiate(cell.allocation_config) if cell.allocation_config else None,
+        cell.is_compact,
+    )
 
 
 # Which signals the prefill must capture for cells, by id; and what each of them keeps of a text that was read.

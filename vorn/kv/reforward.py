@@ -80,6 +80,16 @@ def is_cached(setting: str | bool, dtype: torch.dtype) -> bool:
     return setting == "auto" and dtype in (torch.float32, torch.float64)
 
 
+def check_attention(model: PreTrainedModel) -> None:
+    """Raises BadInput for an attention implementation that takes gaps between positions for borders of packed texts."""
+    name = model.get_decoder().config._attn_implementation
+    if "flash" in name:
+        raise BadInput(
+            f"model.attn_implementation={name!r}: takes gaps between positions, which contract=reforward makes, for "
+            "borders between packed texts; give model.attn_implementation=sdpa"
+        )
+
+
 @torch.inference_mode()
 def reforward(
     model: PreTrainedModel,
@@ -101,16 +111,8 @@ def reforward(
         greedy: how tokens are chosen.
         text: the fixture's prompt, for policies that draw by it.
         cached: False: every step reads all active tokens. True: the new token alone, over what was stored.
-    Raises:
-        BadInput: for an attention implementation that takes gaps between positions for borders of packed texts.
-        ValueError: if scores are no numbers, or guarded units exceed the budget.
+    Raises: ValueError if scores are no numbers, or guarded units exceed the budget.
     """
-    name = model.get_decoder().config._attn_implementation
-    if "flash" in name:
-        raise BadInput(
-            f"model.attn_implementation={name!r}: takes gaps between positions, which contract=reforward makes, for "
-            "borders between packed texts; give model.attn_implementation=sdpa"
-        )
     device = prompt.last_logits.device
     drain(device)
     start = perf_counter()

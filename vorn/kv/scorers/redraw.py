@@ -36,7 +36,7 @@ class Redraw:
         """Scores [1, 1, T] float32, 0 or 1."""
         step = signals.step
         if step is None:
-            raise BadInput("policy redraw draws at each step, for its budget; select contract=reforward, or policy=random")
+            raise BadInput("policy=redraw draws at each step of contract=reforward; select that, or policy=random")
         tokens = len(step.positions)
         free = np.arange(step.sinks, tokens - step.recent)
         material = step.text.encode() + str(self.seed).encode() + np.asarray(step.positions, dtype=np.int64).tobytes()
