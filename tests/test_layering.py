@@ -57,8 +57,11 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.signals": {"vorn.records", "vorn.kv.rotary"},
     "vorn.kv.entries": {"vorn.records", "vorn.kv.signals"},
     "vorn.kv.rules": {"vorn.kv.signals"},
+    "vorn.kv.steps": {"vorn.kv.signals"},
     "vorn.kv.hold": {"vorn.kv.rules", "vorn.kv.units"},
-    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary", "vorn.kv.rules"},
+    "vorn.kv.scorers": {
+        "vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary", "vorn.kv.rules", "vorn.kv.steps",
+    },
     "vorn.kv.allocation": {"vorn.records"},
     "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
     "vorn.kv.policy": {
@@ -80,6 +83,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.held",
         "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
+    },
+    "vorn.kv.reforward": {
+        "vorn.records", "vorn.kv.capture", "vorn.kv.decode", "vorn.kv.layout", "vorn.kv.policy", "vorn.kv.signals",
+        "vorn.kv.steps",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vorn.cells import CellSpec
@@ -14,6 +15,7 @@ from vorn.data import WorkItem
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
 from vorn.kv.hold import Hold, Trigger
+from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import Signal, fixture_seed
 from vorn.models.prompts import Prompt
@@ -74,6 +76,17 @@ class Measured:
     answer_nll: float | None = None
     contract_work: ContractWork | None = None
     kept: Kept | None = None  # of the prompt's first tokens; those behind it are all read. None: nothing to be shown
+
+
+def policy_of(cell: CellSpec) -> CellPolicy:
+    """What decides what a cell keeps, built from its configuration."""
+    return CellPolicy(
+        instantiate(cell.policy_config),
+        instantiate(cell.unit_config),
+        cell.unit_rule,
+        instantiate(cell.allocation_config) if cell.allocation_config else None,
+        cell.is_compact,
+    )
 
 
 # Which signals the prefill must capture for cells, by id; and what each of them keeps of a text that was read.

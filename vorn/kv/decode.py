@@ -76,7 +76,7 @@ class Greedy:
 
 
 @dataclass(eq=False)
-class _Text:
+class Text:
     """A row's tokens so far."""
 
     token_ids: list[int] = field(default_factory=list)
@@ -84,6 +84,7 @@ class _Text:
     is_done: bool = False
 
     def take(self, token: int, no_choice: bool, greedy: Greedy) -> None:
+        """Goes on with the token that `choose` gives, or ends."""
         if no_choice:
             self.fail(f"all logits are NaN at step {len(self.token_ids)}")
         elif token not in greedy.eos_ids:
@@ -140,7 +141,7 @@ def decode(
     first_new = tokens - (first_token == "refeed")
     _check(prefill, first_token, first_new + room, greedy, max_cells, max_bytes)
     moved = [vacated(branch.kept, first_new) for branch in branches]
-    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [_Text() for _ in branches], moved)
+    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [Text() for _ in branches], moved)
     drain(prefill.last_logits.device)
     start = perf_counter()
     if first_token == "prefill":
@@ -209,7 +210,7 @@ class _Run:
     room: int  # decode steps
     last_token: int
     on_logits: OnLogits | None
-    texts: list[_Text]
+    texts: list[Text]
     vacated: list[int]  # positions that each branch's decoding moves back by
 
     def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
