@@ -83,6 +83,7 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.grading", "vorn.cells", "vorn.panel", "vorn.models", "vorn.data", "vorn.kv",
     },
     "vorn.bench": {"vorn.records", "vorn.kv"},
+    "vorn.bench_ledger": {"vorn.records", "vorn.ledger", "vorn.segments", "vorn.report", "vorn.stats"},
     "vorn.loggers": set(),
     "vorn.hooks": {"vorn.evaluation"},
     "vorn.provenance": {"vorn.records", "vorn.processes"},
