@@ -12,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vorn.jsonl import decode, encode, observation, parse
-from vorn.records import BadInput, Look, Observation, Resume
+from vorn.records import BadInput, ContractWork, Look, Observation, Resume
 
 WHOLE: dict[str, Any] = json.loads(encode([make_observation()]))
 _TYPED = {"int": 1, "float": 1.0, "bool": True, "str": "a"}
-RESUME = {field.name: _TYPED.get(str(field.type)) for field in dataclasses.fields(Resume)}
+PARTS = {
+    name: {field.name: _TYPED.get(str(field.type)) for field in dataclasses.fields(part)}
+    for name, part in (("resume", Resume), ("contract_work", ContractWork))
+}
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()), st.just({}), st.just(RESUME)
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()), st.just({}), *map(st.just, PARTS.values())
 )
 
 
@@ -43,11 +46,12 @@ def test_a_line_without_a_field_is_left_to_the_careful_reading(name: str) -> Non
     assert observation(json.dumps({key: value for key, value in WHOLE.items() if key != name}).encode()) is None
 
 
-def test_a_resume_is_read_as_it_was_written_or_left_to_the_careful_reading() -> None:
-    line = json.dumps(WHOLE | {"resume": RESUME}).encode()
+@pytest.mark.parametrize(("name", "part"), PARTS.items())
+def test_a_part_is_read_as_it_was_written_or_left_to_the_careful_reading(name: str, part: dict[str, Any]) -> None:
+    line = json.dumps(WHOLE | {name: part}).encode()
     assert observation(line) == carefully(line) is not None
-    for damaged in (RESUME | {"more": 1}, {name: RESUME[name] for name in list(RESUME)[1:]}):
-        assert observation(json.dumps(WHOLE | {"resume": damaged}).encode()) is None
+    for damaged in (part | {"more": 1}, {key: part[key] for key in list(part)[1:]}):
+        assert observation(json.dumps(WHOLE | {name: damaged}).encode()) is None
 
 
 def test_what_this_version_writes_is_read_fast_and_its_repeated_texts_are_held_once() -> None:
