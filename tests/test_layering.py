@@ -102,6 +102,7 @@ EDGES: dict[str, set[str]] = {
         "vorn.work",
     },
     "vorn.bench": {"vorn.records", "vorn.kv"},
+    "vorn.bench_ledger": {"vorn.records", "vorn.ledger", "vorn.segments", "vorn.report", "vorn.stats"},
     "vorn.loggers": set(),
     "vorn.hooks": {"vorn.evaluation"},
     "vorn.provenance": {"vorn.records", "vorn.processes"},

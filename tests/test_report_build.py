@@ -222,3 +222,13 @@ def test_the_state_of_the_ledgers_is_passed_on():
 def test_empty_ledgers_are_refused():
     with pytest.raises(BadInput, match="0 observations: a report needs at least 1"):
         build_report(make_contents())
+
+
+def test_comparisons_do_not_depend_on_the_order_of_the_ledger():
+    """Oracle: the same observations, those of each cell as several writers may leave them."""
+    cells = [run_cell(hits, policy=policy) for policy, hits in (("full", "1h0" * 16), ("tova", "10h1" * 12))]
+    ordered = [[replace(one, cluster=f"c{one.fixture_index // 3}") for one in cell] for cell in cells]
+    mixed = [[*cell[1::2], *cell[::2]] for cell in ordered]
+    pairs = [build_report(make_contents(*one, *two)).evaluations[0].pairs for one, two in (ordered, mixed)]
+    assert pairs[0] == pairs[1]
+    assert pairs[0][0].test == "cluster_sign_flip"
