@@ -91,6 +91,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots": {"vorn.records"},
     "vorn.snapshots.paths": {"vorn.records"},
     "vorn.snapshots.minqueue": set(),
+    "vorn.snapshots.agetree": set(),
     "vorn.snapshots.entry": {"vorn.snapshots.paths"},
     "vorn.snapshots.evictor": {"vorn.snapshots.entry", "vorn.snapshots.minqueue", "vorn.snapshots.paths"},
     "vorn.snapshots.placement": {"vorn.records", "vorn.snapshots.entry"},
@@ -108,7 +109,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.policies": {
         "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.minqueue",
-        "vorn.snapshots.evictor",
+        "vorn.snapshots.agetree", "vorn.snapshots.evictor",
     },
     "vorn.snapshots.workloads": {
         "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.placement", "vorn.snapshots.requests",
