@@ -34,9 +34,9 @@ def scanned(worths: dict[Item, float], share: float) -> Item:
 
 @pytest.mark.parametrize(("levels", "share"), [(1, 0.7), (3, 0.7), (1000, 5.0)])
 def test_the_least_sum_is_that_of_a_scan_however_items_come_and_go(levels: int, share: float) -> None:
-    """900 changes at sizes below and above the first 64 leaves, so that the tree is rebuilt."""
+    """400 changes at sizes below and above the first 64 leaves, so that the tree is rebuilt."""
     random, tree, worths = Random(levels), AgeTree[Item](), dict[Item, float]()
-    for clock in range(1, 901):
+    for clock in range(1, 401):
         kind = random.random() if worths else 0.0
         chosen = random.choice(list(worths)) if worths else None
         if chosen is None or kind < (0.5 if len(worths) < 90 else 0.2):
@@ -65,7 +65,11 @@ def test_the_least_sum_is_that_of_a_scan_however_items_come_and_go(levels: int, 
 def test_of_equal_sums_the_first_stored_is_taken(places: tuple[int, int]) -> None:
     """Old and worth 1, or new and worth 0: at share 1 both sums are exactly 1."""
     tree, old, new = AgeTree[Item](), Item(10, places[0]), Item(30, places[1])
+    gone = Item(20, 3)
     tree.put(old, 1.0)
+    tree.put(gone, 100.0)
     tree.put(new, 0.0)
+    assert tree.least(50.0) is old  # 0 + 50 * 0.01
+    tree.drop(gone)
     assert tree.least(1.0) is min((old, new), key=lambda one: one.place)
     assert [tree.least(share) for share in (0.9, 1.1)] == [old, new]
