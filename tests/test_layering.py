@@ -31,6 +31,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.claims": {"vorn.records", "vorn.ledger", "vorn.pulse"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.regrade"},
+    "vorn.report.__main__": {
+        "vorn.records", "vorn.ledger", "vorn.regrade", "vorn.report", "vorn.stats", "vorn.snapshots.recorded",
+        "vorn.snapshots.show",
+    },
     "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},
@@ -116,6 +120,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.matrix": {"vorn.records", "vorn.stats"},
     "vorn.snapshots.show": {"vorn.snapshots.matrix"},
+    "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.cells": {
         "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
     },
