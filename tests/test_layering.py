@@ -33,6 +33,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.claims": {"vorn.records", "vorn.ledger", "vorn.pulse"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.regrade"},
+    "vorn.report.__main__": {
+        "vorn.records", "vorn.ledger", "vorn.regrade", "vorn.report", "vorn.stats", "vorn.snapshots.recorded",
+        "vorn.snapshots.show",
+    },
     "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},
@@ -111,6 +115,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots": {"vorn.records"},
     "vorn.snapshots.paths": {"vorn.records"},
     "vorn.snapshots.minqueue": set(),
+    "vorn.snapshots.agetree": set(),
     "vorn.snapshots.entry": {"vorn.snapshots.paths"},
     "vorn.snapshots.evictor": {"vorn.snapshots.entry", "vorn.snapshots.minqueue", "vorn.snapshots.paths"},
     "vorn.snapshots.placement": {"vorn.records", "vorn.snapshots.entry"},
@@ -128,13 +133,14 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.policies": {
         "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.minqueue",
-        "vorn.snapshots.evictor",
+        "vorn.snapshots.agetree", "vorn.snapshots.evictor",
     },
     "vorn.snapshots.workloads": {
         "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.placement", "vorn.snapshots.requests",
     },
     "vorn.snapshots.matrix": {"vorn.records", "vorn.stats"},
     "vorn.snapshots.show": {"vorn.snapshots.matrix"},
+    "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.cells": {
         "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
     },

@@ -15,6 +15,8 @@ from vorn.regrade import regrade
 from vorn.report.build import build_report
 from vorn.report.terminal import print_report
 from vorn.report.write import write_changes, write_report
+from vorn.snapshots.recorded import recorded_matrix
+from vorn.snapshots.show import print_matrix, write_matrix
 from vorn.stats.plan import SELECT
 
 EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
@@ -22,7 +24,10 @@ EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 bad input, 4 the report could not be written."""
-    parser = argparse.ArgumentParser(prog="python -m vorn.report", description="Cells and paired tests from ledgers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m vorn.report",
+        description="Cells, paired tests and the matrix of snapshot policies, from ledgers.",
+    )
     parser.add_argument(
         "ledgers", nargs="+", type=Path, metavar="LEDGER", help="an evaluation's folder, or their parent"
     )
@@ -45,11 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         contents = read_ledger(*evaluation_folders(arguments.ledgers))
         regraded = regrade(contents, arguments.regrade) if arguments.regrade else None
         report = build_report(regraded.contents if regraded else contents, changes=changes)
+        matrix = recorded_matrix(contents, alpha=arguments.alpha)
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        paths = write_report(report, arguments.out)
+        paths = [*(write_matrix(matrix, arguments.out) if matrix else []), *write_report(report, arguments.out)]
         if regraded:
             paths.append(write_changes(regraded.changes, arguments.out))
     except OSError as error:
@@ -57,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_REPORT_FAILED
     if not arguments.quiet:
         print_report(report, Console())
+        if matrix:
+            print_matrix(matrix, Console())
         if regraded:
             print(
                 f"\ngraded again by {regraded.rule}: {len(regraded.changes)} of {regraded.graded} outcomes change; "
