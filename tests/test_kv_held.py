@@ -22,12 +22,13 @@ from vorn.kv.held import HeldGroup
 from vorn.kv.hold import EveryStep, Hold, SentenceEnd, Trigger
 from vorn.kv.layout import model_shape
 from vorn.kv.retention import Kept, retain
-from vorn.kv.rules import DecodingScorer
+from vorn.kv.rules import DecodeStep, DecodingScorer
 from vorn.kv.scorers.h2o import H2O
 from vorn.kv.scorers.random import Random
 from vorn.kv.scorers.sink_recent import SinkRecent
 from vorn.kv.scorers.tova import Tova
 from vorn.kv.scorers.vorn import Vorn
+from vorn.kv.signals import PrefillSignals
 from vorn.kv.units import UnitRule
 
 TOKENS, NEW, SEED = WINDOW + 6, 6, 5
@@ -300,6 +301,19 @@ def test_guards_that_units_cannot_hold_any_more_are_an_error_of_that_row_alone()
     assert got.decoding.cells[0].error.startswith("BadInput: budget of 7 tokens cannot hold the 8 tokens of the units")
     assert got.decoding.cells[1].error is None
     assert len(got.decoding.cells[1].token_ids) == NEW
+
+
+def test_h2o_adds_each_query_once() -> None:
+    """The refed token's attention is in the prompt's sums; a new entry begins with what its own query gave it."""
+    rule = H2O().decode_rule(PrefillSignals({}, 3, model_shape(tiny_model("llama")), 0, torch.device("cpu")))
+    held, weights = torch.tensor([[[[0, 1, -1]]]]), torch.tensor([[[[0.5, 0.25, 0.25]]]])
+    rule.start(held, torch.tensor([[[7.0, 5.0, 3.0]]]))
+    for position, slot, want in ((2, 2, [7.0, 5.0, 3.0]), (3, 1, [7.5, 0.25, 3.25]), (4, 0, [0.5, 0.5, 3.5])):
+        held = held.clone()
+        held[..., slot] = position
+        step = DecodeStep(position, held, torch.tensor([[[[slot]]]]), weights, None)
+        rule.observe(step)
+        assert rule.scores(step).tolist() == [[[want]]]
 
 
 def test_heads_of_different_counts_are_refused() -> None:
