@@ -71,7 +71,13 @@ class Run:
     slots: dict[int, int] = field(default_factory=dict)
 
 
-def run(family: str, cells: Sequence[Cell], first_token: str = "refeed", tokens: int = TOKENS) -> Run:
+def run(
+    family: str,
+    cells: Sequence[Cell],
+    first_token: str = "refeed",
+    tokens: int = TOKENS,
+    eos_ids: frozenset[int] = frozenset(),
+) -> Run:
     model = tiny_model(family)
     needs = frozenset().union(*(SCORERS[cell.name].needs(model_shape(model)) for cell in cells))
     read = prefill(model, prompt(tokens), needs, chunk_tokens=None, room=NEW, seed=SEED)
@@ -100,7 +106,7 @@ def run(family: str, cells: Sequence[Cell], first_token: str = "refeed", tokens:
         patch.setattr(HeldGroup, "end_step", noting)
         done.decoding = decode(
             model, read, branches, first_token=first_token, last_token=int(prompt(tokens)[0, -1]), max_new_tokens=NEW,
-            eos_ids=frozenset(), pad_id=None, max_cells=64, max_bytes=2**31, on_logits=note,
+            eos_ids=eos_ids, pad_id=None, max_cells=64, max_bytes=2**31, on_logits=note,
         )  # fmt: skip
     return done
 
@@ -301,6 +307,9 @@ def test_guards_that_units_cannot_hold_any_more_are_an_error_of_that_row_alone()
     assert got.decoding.cells[0].error.startswith("BadInput: budget of 7 tokens cannot hold the 8 tokens of the units")
     assert got.decoding.cells[1].error is None
     assert len(got.decoding.cells[1].token_ids) == NEW
+    assert len(got.decoding.cells[0].token_ids) == 2  # the refed token's, and that of the step whose eviction failed
+    ended = frozenset(got.decoding.cells[0].token_ids[:1])
+    assert run("llama", [tight, roomy], eos_ids=ended).decoding.cells[0].error is None  # it was over by then
 
 
 def test_h2o_adds_each_query_once() -> None:
