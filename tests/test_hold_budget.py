@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,23 @@ def test_triggers_are_an_axis() -> None:
 
 
 @pytest.mark.integration
-def test_a_run_measures_both_contracts_on_one_prefill(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_run_measures_both_contracts_on_one_prefill(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vorn import run
+    from vorn.kv.held import HeldGroup
 
+    end_step, held = HeldGroup.end_step, {}
+
+    def noting(group: HeldGroup, tokens: Sequence[int]) -> dict[int, str]:
+        errors = end_step(group, tokens)
+        counts = (group.positions >= 0).sum(dim=-1).amax(dim=(0, 2)).tolist()
+        triggers = [type(hold.trigger).__name__ for hold in group.holds]
+        for branch, trigger, count in zip(group.branches, triggers, counts, strict=True):
+            held[trigger, branch] = count
+        return errors
+
+    monkeypatch.setattr(HeldGroup, "end_step", noting)
     cfg = composed(
         f"policy=[{','.join(RULES)}]", "unit=[token,sentence]", "budget=[80]", "contract=[prefill_once,hold_budget]",
         "contract.hold_budget.trigger=[step,sentence]", "limit=1", "logger=none", "task.context_tokens=200",
@@ -62,6 +77,10 @@ def test_a_run_measures_both_contracts_on_one_prefill(random_checkpoint: Path, t
     seen = {one.cell: one for one in read_ledger(folder).observations}
     assert len(seen) == 1 + 2 * 3 * len(RULES)
     assert len({one.panel_prefill_s for one in seen.values()}) == 1
+    steps, sentences = ({c for (t, _), c in held.items() if t == name} for name in ("EveryStep", "SentenceEnd"))
+    assert steps == {80}
+    assert max(sentences) == 83  # the completion has four tokens, of which the last is not read
+    assert len(held) == 2 * 2 * len(RULES)
     for name in RULES:
         once, held = seen[f"{name}/token/80"], seen[f"{name}/token/80/hold_budget"]
         assert held.kept_tokens == once.kept_tokens == 80

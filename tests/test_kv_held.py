@@ -22,12 +22,13 @@ from vorn.kv.held import HeldGroup
 from vorn.kv.hold import EveryStep, Hold, SentenceEnd, Trigger
 from vorn.kv.layout import model_shape
 from vorn.kv.retention import Kept, retain
-from vorn.kv.rules import DecodingScorer
+from vorn.kv.rules import DecodeStep, DecodingScorer
 from vorn.kv.scorers.h2o import H2O
 from vorn.kv.scorers.random import Random
 from vorn.kv.scorers.sink_recent import SinkRecent
 from vorn.kv.scorers.tova import Tova
 from vorn.kv.scorers.vorn import Vorn
+from vorn.kv.signals import PrefillSignals
 from vorn.kv.units import UnitRule
 
 TOKENS, NEW, SEED = WINDOW + 6, 6, 5
@@ -70,7 +71,13 @@ class Run:
     slots: dict[int, int] = field(default_factory=dict)
 
 
-def run(family: str, cells: Sequence[Cell], first_token: str = "refeed", tokens: int = TOKENS) -> Run:
+def run(
+    family: str,
+    cells: Sequence[Cell],
+    first_token: str = "refeed",
+    tokens: int = TOKENS,
+    eos_ids: frozenset[int] = frozenset(),
+) -> Run:
     model = tiny_model(family)
     needs = frozenset().union(*(SCORERS[cell.name].needs(model_shape(model)) for cell in cells))
     read = prefill(model, prompt(tokens), needs, chunk_tokens=None, room=NEW, seed=SEED)
@@ -99,7 +106,7 @@ def run(family: str, cells: Sequence[Cell], first_token: str = "refeed", tokens:
         patch.setattr(HeldGroup, "end_step", noting)
         done.decoding = decode(
             model, read, branches, first_token=first_token, last_token=int(prompt(tokens)[0, -1]), max_new_tokens=NEW,
-            eos_ids=frozenset(), pad_id=None, max_cells=64, max_bytes=2**31, on_logits=note,
+            eos_ids=eos_ids, pad_id=None, max_cells=64, max_bytes=2**31, on_logits=note,
         )  # fmt: skip
     return done
 
@@ -300,6 +307,22 @@ def test_guards_that_units_cannot_hold_any_more_are_an_error_of_that_row_alone()
     assert got.decoding.cells[0].error.startswith("BadInput: budget of 7 tokens cannot hold the 8 tokens of the units")
     assert got.decoding.cells[1].error is None
     assert len(got.decoding.cells[1].token_ids) == NEW
+    assert len(got.decoding.cells[0].token_ids) == 2  # the refed token's, and that of the step whose eviction failed
+    ended = frozenset(got.decoding.cells[0].token_ids[:1])
+    assert run("llama", [tight, roomy], eos_ids=ended).decoding.cells[0].error is None  # it was over by then
+
+
+def test_h2o_adds_each_query_once() -> None:
+    """The refed token's attention is in the prompt's sums; a new entry begins with what its own query gave it."""
+    rule = H2O().decode_rule(PrefillSignals({}, 3, model_shape(tiny_model("llama")), 0, torch.device("cpu")))
+    held, weights = torch.tensor([[[[0, 1, -1]]]]), torch.tensor([[[[0.5, 0.25, 0.25]]]])
+    rule.start(held, torch.tensor([[[7.0, 5.0, 3.0]]]))
+    for position, slot, want in ((2, 2, [7.0, 5.0, 3.0]), (3, 1, [7.5, 0.25, 3.25]), (4, 0, [0.5, 0.5, 3.5])):
+        held = held.clone()
+        held[..., slot] = position
+        step = DecodeStep(position, held, torch.tensor([[[[slot]]]]), weights, None)
+        rule.observe(step)
+        assert rule.scores(step).tolist() == [[[want]]]
 
 
 def test_heads_of_different_counts_are_refused() -> None:

@@ -77,11 +77,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
     "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout", "vorn.kv.rotary"},
     "vorn.kv.compact": {"vorn.records", "vorn.kv.cache", "vorn.kv.retention", "vorn.kv.rotary"},
-    "vorn.kv.ragged": {
-        "vorn.records", "vorn.kv.signals", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.retention",
-    },
+    "vorn.kv.ragged": {"vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.query"},
+    "vorn.kv.query": {"vorn.records", "vorn.kv.signals"},
     "vorn.kv.held": {
-        "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.hold", "vorn.kv.ragged",
+        "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.hold", "vorn.kv.query",
         "vorn.kv.retention", "vorn.kv.rotary", "vorn.kv.rules",
     },
     "vorn.kv.decode": {

@@ -12,7 +12,7 @@ from vorn.kv.cache import gather_held
 from vorn.kv.capture import Prefill
 from vorn.kv.compact import turned
 from vorn.kv.hold import Hold
-from vorn.kv.ragged import Query, attend, weighted, weights_of
+from vorn.kv.query import Query, readers
 from vorn.kv.retention import Kept, retain, shared_scores
 from vorn.kv.rotary import Rotation
 from vorn.kv.rules import DecodeStep
@@ -55,10 +55,7 @@ class HeldGroup:
             for index, held in enumerate(self.positions[0, :, 0]):
                 count = int((held >= 0).sum())
                 self._turn(index, torch.arange(count), torch.arange(count) - held[:count].cpu())
-        self.readers = [
-            sum(self.shape.cache(layer) == cache for layer in range(self.shape.layers))
-            for cache in range(self.shape.caches)
-        ]
+        self.readers = readers(self.shape)
         limits = ([hold.budget_tokens for hold in self.holds], [hold.sinks for hold in self.holds])
         self.budgets, self.sinks = (torch.tensor(one, device=scores.device)[:, None] for one in limits)
         self.residual: Tensor | None = None
@@ -73,9 +70,9 @@ class HeldGroup:
         """Keeps the states [rows, D] of the step's tokens for the rule."""
         self.residual = states
 
-    def begin_step(self, step: int) -> None:
+    def begin_step(self, fed: int) -> None:
         """Give the next token a slot in every set; the masks of the step."""
-        self.position = self.first_new + step
+        self.position = self.first_new + fed
         if len(self.positions) > 1:
             for layer, window in zip(self.positions, self.windows, strict=True):
                 if window is not None:
@@ -97,10 +94,10 @@ class HeldGroup:
         values.scatter_(2, slots.expand(-1, -1, -1, values.shape[3]), query.value)
         bias = self._bias(cache, query)
         if not self.rule.uses_attention:
-            return attend(query, keys, values, bias)
-        weights = weights_of(query, keys, bias)
+            return query.attend(keys, values, bias)
+        weights = query.weights(keys, bias)
         self._note(cache, weights)
-        return weighted(query, values, weights)
+        return query.weighted(values, weights)
 
     def _of(self, tensor: Tensor, cache: int) -> Tensor:
         """[rows, 1 or heads, n] of one cache, out of [L, rows, H, n], where its keys are."""
