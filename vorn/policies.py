@@ -16,7 +16,8 @@ from vorn.settings import choice, expand, guard, percentage, text
 
 EVERY_LAYER = "all"  # of a parameter called `layer`: one cell for each
 _FIXED = ("unit", "guards", "budget")
-_NATURE = ("allocation", "positions", "fixed", "contracts")  # keys of a policy's file that belong to what its name means
+# Keys of a policy's file that belong to what its name means.
+_NATURE = ("allocation", "positions", "fixed", "contracts")
 _NO_PARAMETERS = ("published_guards", *_NATURE)
 
 
