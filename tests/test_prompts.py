@@ -154,3 +154,34 @@ def test_evidence_of_many_spans_is_every_token_that_overlaps_one(pocket_tokenize
     ]
     assert list(prompt.evidence) == expected
     assert 5 < len(expected) < len(prompt.offsets) - 5
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+@pytest.mark.parametrize(("question", "start"), [("What has the fox?", 21), (" What has the fox?", 20), ("67. W", 17)])
+def test_the_context_ends_before_the_first_token_that_touches_the_question(
+    pocket_tokenizer: Any, chatty: Any, template: str | None, question: str, start: int
+) -> None:
+    """Oracle: character by character; a token that holds a character of the question is no part of the context."""
+    given = dataclasses.replace(fixture(), question_start=start)
+    prompt = Renderer(chatty if template else pocket_tokenizer, "auto").prompt(given)
+    asked = range(prompt.text.index(question), len(prompt.text))
+    touched = [any(place in range(*span) for place in asked) for span in prompt.offsets]
+    assert touched == [place >= prompt.context_tokens for place in range(len(touched))]
+    context = prompt.context()
+    assert context.input_ids + prompt.input_ids[prompt.context_tokens :] == prompt.input_ids
+    assert context.text == prompt.text[: len(context.text)].removesuffix("W")
+    assert set(context.evidence) == {p for p in prompt.evidence if not touched[p]}
+    assert len(context.offsets) == len(context.input_ids) == context.context_tokens
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+def test_no_context_is_no_context_even_behind_a_template(
+    pocket_tokenizer: Any, chatty: Any, template: str | None
+) -> None:
+    renderer = Renderer(chatty if template else pocket_tokenizer, "auto")
+    for start in (0, 0 if template else 3):  # the first token is "What", behind the template " W"
+        given = fixture("What has the fox? It has 12.", "12")
+        prompt = renderer.prompt(dataclasses.replace(given, question_start=start))
+        assert prompt.context_tokens == 0
+        assert prompt.context().input_ids == ()
+    assert renderer.prompt(dataclasses.replace(given, question_start=4)).context_tokens > 0

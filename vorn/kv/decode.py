@@ -111,6 +111,7 @@ def decode(
     pad_id: int | None,
     max_cells: int,
     max_bytes: int,
+    question: tuple[int, ...] = (),
     on_logits: OnLogits | None = None,
 ) -> Decoding:
     """Continues a prompt greedily once per branch; the prefill is left as it was.
@@ -121,26 +122,32 @@ def decode(
         branches: one that evicts nothing decodes on the prefill cache itself, without a copy.
         first_token: `refeed`: the prompt's last token is fed again, at its position, over each branch's cache. It is
             then in the cache of every branch: one that did not keep it holds one entry more than it kept.
-            `prefill`: the first token comes from the prefill's logits, and is the same for all branches.
+            `prefill`: no token is fed again; unless there is a question, the first token comes from the prefill's
+            logits, and is the same for all branches.
         last_token: id of the prompt's last token.
         max_new_tokens: tokens to generate at most.
         eos_ids: any of them ends a row, and is not part of its tokens.
         pad_id: never generated, unless it is one of `eos_ids`.
         max_cells: rows per batch; more rows make more batches.
         max_bytes: of a batch's pruned caches.
+        question: ids that follow what was read: fed at once over each branch's cache, whose rows all get a copy then;
+            the first token comes from the last one's logits.
         on_logits: sees every step's logits.
     """
     greedy = Greedy(max_new_tokens, eos_ids, pad_id)
-    tokens, room = prefill.signals.prompt_tokens, max_new_tokens - (first_token == "prefill")
-    first_new = tokens - (first_token == "refeed")
-    _check(prefill, first_token, first_new + room, greedy, max_cells, max_bytes)
+    _check(first_token, question, greedy, max_cells, max_bytes)
+    opening = (last_token,) if first_token == "refeed" else question
+    first_new = prefill.signals.prompt_tokens - (first_token == "refeed")
+    room = len(opening) + max_new_tokens - 1
     moved = [vacated(branch.kept, first_new) for branch in branches]
-    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [Text() for _ in branches], moved)
+    run = _Run(
+        model, prefill, greedy, first_new, opening, last_token, on_logits, [Text() for _ in branches], moved, room
+    )
+    rows = _rows(prefill, branches, first_new, None if question else first_new + room)
     drain(prefill.last_logits.device)
     start = perf_counter()
-    if first_token == "prefill":
+    if not opening:
         run.take(range(len(branches)), 0, prefill.last_logits.expand(len(branches), -1))
-    rows = _rows(prefill, branches, first_new)
     slot_bytes = prefill.cache.slot_bytes()
     shares: dict[int, tuple[int, float]] = {}
     for batch in arrange(rows, room=room, slot_bytes=slot_bytes, max_cells=max_cells, max_bytes=max_bytes):
@@ -151,9 +158,11 @@ def decode(
     return Decoding(tuple(Decoded(tuple(t.token_ids), t.error, *shares[index]) for index, t in texts), seconds)
 
 
-def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cells: int, max_bytes: int) -> None:
+def _check(first_token: str, question: tuple[int, ...], greedy: Greedy, max_cells: int, max_bytes: int) -> None:
     if first_token not in FIRST_TOKENS:
         raise BadInput(f"decode.first_token={first_token!r}: legal values are {', '.join(FIRST_TOKENS)}; choose one")
+    if question and first_token == "refeed":
+        raise ValueError("a question follows what was read, of which nothing is fed again: pass first_token='prefill'")
     for name, value in (
         ("task.max_new_tokens", greedy.max_new_tokens),
         ("decode.max_cells", max_cells),
@@ -161,17 +170,21 @@ def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cel
     ):
         if value < 1:
             raise BadInput(f"{name}={value}: must be at least 1; raise {name}")
-    if end > prefill.cache.capacity:
+
+
+def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int, end: int | None) -> list[Row]:
+    """One row per branch; only one can continue on the prefill cache, up to `end`, a further full branch gets a copy.
+
+    `end`: None if none may continue on it.
+    """
+    tokens = prefill.signals.prompt_tokens
+    if end is not None and end > prefill.cache.capacity:
         raise BadInput(
             f"the prefill cache has room for {prefill.cache.capacity} positions, decoding needs {end}; "
-            f"raise `room` of the prefill to max_new_tokens={greedy.max_new_tokens}"
+            f"raise `room` of the prefill to max_new_tokens={end - tokens}"
         )
-
-
-def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[Row]:
-    """One row per branch; only one can continue on the prefill cache, a further full branch gets a copy."""
-    tokens = prefill.signals.prompt_tokens
-    whole = next((index for index, branch in enumerate(branches) if branch.kept is None), None)
+    full = [index for index, branch in enumerate(branches) if branch.kept is None]
+    whole = full[0] if full and end is not None else None
     rows = []
     for index, branch in enumerate(branches):
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
@@ -195,12 +208,13 @@ class _Run:
     model: PreTrainedModel
     prefill: Prefill
     greedy: Greedy
-    first_new: int  # position of the first decode step
-    room: int  # decode steps
+    first_new: int  # position of the first token that is fed
+    opening: tuple[int, ...]  # those fed at once before the first token is chosen; () if the prefill's logits choose it
     last_token: int
     on_logits: OnLogits | None
     texts: list[Text]
     vacated: list[int]  # positions that each branch's decoding moves back by
+    room: int  # tokens that are fed at most
 
     def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
         """Decodes a batch; returns each branch's number of rows beside it and its share of the gathering's seconds."""
@@ -210,16 +224,20 @@ class _Run:
             self.compact(group)
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
-        rows = [row for group in groups for row in group.branches]
+        branches = [branch for group in groups for branch in group.branches]
         attention = GroupAttention(self.prefill.signals.shape)
         with overridden_attention(self.model, attention.replace):
-            for step in range(self.room):
-                groups = [group for group in groups if not all(self.texts[row].is_done for row in group.branches)]
-                if not groups:
-                    break
-                attention.begin_step(groups, step, self.first_new + step)
-                self.step([row for group in groups for row in group.branches], step)
-        return dict.fromkeys(rows, (len(rows), gather_s / len(rows)))
+            fed, index = 0, 0 if self.opening else 1
+            while groups := [one for one in groups if not all(self.texts[row].is_done for row in one.branches)]:
+                rows = [row for group in groups for row in group.branches]
+                # A row that ended without a token goes on with any, as long as others of its group run.
+                last = [(self.texts[row].token_ids or [self.last_token])[-1:] for row in rows]
+                tokens = last if index else [list(self.opening)] * len(rows)
+                queries = range(self.first_new + fed, self.first_new + fed + len(tokens[0]))
+                attention.begin_step(groups, fed, queries)
+                self.step(rows, tokens, queries, index)
+                fed, index = fed + len(queries), index + 1
+        return dict.fromkeys(branches, (len(branches), gather_s / len(branches)))
 
     def compact(self, group: RaggedGroup) -> None:
         """Gives the entries of the group's compact rows their new positions."""
@@ -229,20 +247,20 @@ class _Run:
                 rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
                 compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
 
-    def step(self, rows: list[int], step: int) -> None:
-        """Feeds one token per row, all at the same position."""
-        texts = [self.texts[row] for row in rows]
-        fed = [text.token_ids[-1] if text.token_ids else self.last_token for text in texts]
+    def step(self, rows: list[int], tokens: list[list[int]], queries: range, index: int) -> None:
+        """Feeds every row its tokens, all at the same positions, and gives it token number `index` of its text."""
         device = self.prefill.last_logits.device
         logits: Tensor = self.model(
-            input_ids=torch.tensor(fed, device=device)[:, None],
-            position_ids=torch.tensor([[self.first_new + step - self.vacated[row]] for row in rows], device=device),
+            input_ids=torch.tensor(tokens, device=device),
+            position_ids=torch.tensor([[at - self.vacated[row] for at in queries] for row in rows], device=device),
             past_key_values=StepCache(),
             # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
-            attention_mask=torch.ones(len(fed), 1, 1, 1, dtype=torch.bool, device=device),
+            attention_mask=torch.ones(len(rows), 1, 1, 1, dtype=torch.bool, device=device),
             use_cache=True,
+            # A tensor, because some models cut the rows of their last layers when this is a number.
+            logits_to_keep=torch.tensor([len(queries) - 1], device=device),
         ).logits
-        self.take(rows, self.greedy.max_new_tokens - self.room + step, logits[:, -1])
+        self.take(rows, index, logits[:, -1])
 
     def take(self, rows: Sequence[int], index: int, logits: Tensor) -> None:
         """Gives every row that still runs the token number `index` of its text, from [rows, V] logits."""

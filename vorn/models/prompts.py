@@ -21,12 +21,26 @@ class Prompt:
         input_ids: T token ids.
         offsets: (start, end) characters in `text` of each token, end exclusive.
         evidence: positions of the tokens that overlap the fixture's evidence, ascending.
+        context_tokens: tokens before the first one that touches the question, a chat template's included; 0 if the
+            fixture does not tell context and question apart, or if no token of its own stands before the question.
     """
 
     text: str
     input_ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     evidence: tuple[int, ...]
+    context_tokens: int = 0
+
+    def context(self) -> Prompt:
+        """What stands before the question's first token, as a prompt of its own."""
+        tokens = self.context_tokens
+        return Prompt(
+            self.text[: self.offsets[tokens - 1][1]] if tokens else "",
+            self.input_ids[:tokens],
+            self.offsets[:tokens],
+            tuple(position for position in self.evidence if position < tokens),
+            tokens,
+        )
 
 
 class Renderer:
@@ -90,7 +104,9 @@ class Renderer:
                 raise BadInput(
                     f"{name}: no token holds its evidence at characters {(first, stop)}; give a span in its text"
                 )
-        return Prompt(text, ids, offsets, _overlapping(offsets, spans))
+        question = bisect_right(ends, shift + fixture.question_start) if fixture.question_start else 0
+        context = question if question and ends[question - 1] > shift else 0
+        return Prompt(text, ids, offsets, _overlapping(offsets, spans), context)
 
     def _encode(self, text: str) -> Any:
         # A chat template writes the special tokens itself; a second beginning-of-sequence token would be read as text.
