@@ -255,8 +255,7 @@ def test_refusals() -> None:
     with pytest.raises(BadInput, match="tokens of the units that the guards"):
         run("llama", "sentence_vorn", cached=True, budget=18)
     model = tiny_model.__wrapped__("llama")
-    read = prefill(model, prompt(TOKENS), frozenset(), chunk_tokens=None, room=0, seed=0)
-    cell = ReforwardCell(CellPolicy(SinkRecent(0), Tokens(), UnitRule(True, "prefix", "max", 3)), BUDGET, 0, 0, UNITS)
+    check_attention(model)
     model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(BadInput, match=r"give model\.attn_implementation=sdpa"):
-        reforward(model, read, prompt(TOKENS)[0].tolist(), cell, Greedy(1, EOS, None), text="", cached=True)
+        check_attention(model)
