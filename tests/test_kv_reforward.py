@@ -15,7 +15,7 @@ from vorn.kv.capture import Reader, prefill
 from vorn.kv.decode import Greedy
 from vorn.kv.layout import layout, model_shape
 from vorn.kv.policy import CellPolicy
-from vorn.kv.reforward import ReforwardCell, Reforwarded, is_cached, reforward
+from vorn.kv.reforward import ReforwardCell, Reforwarded, check_attention, is_cached, reforward
 from vorn.kv.scorers.attention_mass import AttentionMass
 from vorn.kv.scorers.expected_attention import ExpectedProducts
 from vorn.kv.scorers.h2o import H2O
