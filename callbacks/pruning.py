@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from time import perf_counter
 
+from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from vorn.cells import CellSpec
 from vorn.evaluation import Evaluation
 from vorn.kv.capture import Prefill, drain
+from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import Signal
 from vorn.kv.units import Unit
 from vorn.models.prompts import Prompt
 from vorn.module import EvictionModule
-from vorn.work import Pruned, policy_of
+from vorn.work import Pruned
 
 
 class KVPruning(Callback):
@@ -25,7 +27,15 @@ class KVPruning(Callback):
     def __init__(self, evaluation: Evaluation) -> None:
         """`evaluation`: whose cells are pruned; each policy is built from its configuration here."""
         self._policies = {
-            cell_id: policy_of(cell) for cell_id, cell in evaluation.cells.items() if not cell.is_reference
+            cell_id: CellPolicy(
+                instantiate(cell.policy_config),
+                instantiate(cell.unit_config),
+                cell.unit_rule,
+                instantiate(cell.allocation_config) if cell.allocation_config else None,
+                cell.is_compact,
+            )
+            for cell_id, cell in evaluation.cells.items()
+            if not cell.is_reference
         }
         self._needs: dict[str, frozenset[Signal]] = {}
 
@@ -33,6 +43,7 @@ class KVPruning(Callback):
         """Declare the needed signals; raises BadInput if a policy's parameter does not fit the model."""
         module = _eviction(pl_module)
         self._needs = {cell_id: policy.needs(module.shape) for cell_id, policy in self._policies.items()}
+        module.policies = self._policies
         module.needs.append(self.needs)
         module.after_prefill.append(self.prune)
 
@@ -41,6 +52,7 @@ class KVPruning(Callback):
         module = _eviction(pl_module)
         module.after_prefill.remove(self.prune)
         module.needs.remove(self.needs)
+        module.policies = {}
 
     def needs(self, cell_ids: Sequence[str]) -> frozenset[Signal]:
         """What the policies of these cells score: a cell that is measured already costs no capture."""

@@ -15,7 +15,7 @@ from vorn.kv.capture import Reader, prefill
 from vorn.kv.decode import Greedy
 from vorn.kv.layout import layout, model_shape
 from vorn.kv.policy import CellPolicy
-from vorn.kv.reforward import Reforwarded, ReforwardCell, is_cached, reforward
+from vorn.kv.reforward import ReforwardCell, Reforwarded, check_attention, is_cached, reforward
 from vorn.kv.scorers.attention_mass import AttentionMass
 from vorn.kv.scorers.expected_attention import ExpectedProducts
 from vorn.kv.scorers.h2o import H2O
@@ -114,7 +114,7 @@ def sentences(scores: Callable[[Step], list[float]]) -> Callable[[Step], set[int
     return lambda step: drop_units(scores(step), guards_of(len(step.positions)), step.positions)
 
 
-LAST, TOTAL = lambda step: step.last_row.tolist(), lambda step: step.total.tolist()  # noqa: E731
+LAST, TOTAL = lambda step: step.last_row.tolist(), lambda step: step.total.tolist()
 LAST_ROW, STEPS = (AttentionMass(layers="final", heads="mean", queries=queries) for queries in (1, "steps"))
 VORN = Vorn(layer=LAYER, window=16, direction="mean")
 SELECTORS: dict[str, tuple[Scorer, bool, tuple[int, int], Callable[[Step], set[int]]]] = {
@@ -255,8 +255,7 @@ def test_refusals() -> None:
     with pytest.raises(BadInput, match="tokens of the units that the guards"):
         run("llama", "sentence_vorn", cached=True, budget=18)
     model = tiny_model.__wrapped__("llama")
-    read = prefill(model, prompt(TOKENS), frozenset(), chunk_tokens=None, room=0, seed=0)
-    cell = ReforwardCell(CellPolicy(SinkRecent(0), Tokens(), UnitRule(True, "prefix", "max", 3)), BUDGET, 0, 0, UNITS)
+    check_attention(model)
     model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(BadInput, match="give model.attn_implementation=sdpa"):
-        reforward(model, read, prompt(TOKENS)[0].tolist(), cell, Greedy(1, EOS, None), text="", cached=True)
+    with pytest.raises(BadInput, match=r"give model\.attn_implementation=sdpa"):
+        check_attention(model)

@@ -56,14 +56,15 @@ def test_families_compare_what_differs_in_one_thing_only():
         {"policy": "vorn", "params": "layer=2"},
         {"policy": "tova", "unit": "word"},
         {"policy": "tova", "budget": "128"},
-        {"policy": "h2o", "guards": "published"},
-        {"policy": "h2o", "contract": "context_once"},
+        {"policy": "h2o", "guards": "published", "cell": "published"},
+        {"policy": "h2o", "contract": "context_once", "cell": "context_once"},
+        {"policy": "h2o", "guards": "published", "contract": "context_once", "cell": "both"},
         {"policy": "vorn", "params": "layer=2", "unit": "word", "budget": "128"},
     ]
     evaluation = only(build_report(make_contents(*(make_observation(**one) for one in settings))))
     families = {
         name: {frozenset((pair.lhs, pair.rhs)) for pair in evaluation.family(name)}
-        for name in ("vs_full", "policies", "units")
+        for name in ("vs_full", "policies", "units", "guards", "contracts")
     }
     pruned = {cell.cell for cell in evaluation.cells} - {"full"}
     assert families["vs_full"] == {frozenset((cell, "full")) for cell in pruned}
@@ -73,7 +74,9 @@ def test_families_compare_what_differs_in_one_thing_only():
         frozenset(("vorn(layer=1)/token/64", "vorn(layer=2)/token/64")),
     }
     assert families["units"] == {frozenset(("tova/token/64", "tova/word/64"))}
-    assert [len(evaluation.family(name)) for name in families] == [8, 3, 1]
+    assert families["guards"] == {frozenset(("context_once", "both"))}
+    assert families["contracts"] == {frozenset(("published", "both"))}
+    assert [len(evaluation.family(name)) for name in families] == [9, 3, 1, 1, 1]
 
 
 def test_a_reference_of_the_same_contract_is_preferred():

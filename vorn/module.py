@@ -18,6 +18,7 @@ from vorn.data import WorkItem
 from vorn.grading import grade
 from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
+from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import ModelShape, Signal
 from vorn.models.prompts import Prompt
 from vorn.records import BadInput, Observation
@@ -57,6 +58,7 @@ class EvictionModule(LightningModule):
         self.needs: list[Needs] = []
         self.after_prefill: list[Prune] = []
         self.after_measuring: list[Callable[[WorkItem, Sequence[Measured]], None]] = []
+        self.policies: Mapping[str, CellPolicy] = {}
 
     @property
     def shape(self) -> ModelShape:
@@ -91,7 +93,7 @@ class EvictionModule(LightningModule):
                 contract,
                 Work(
                     self.model, self.tokenizer, self.eos_ids, self.settings, item, own, prompt_prefill,
-                    self._signals, self._prune,
+                    self._signals, self._prune, self.policies,
                 ),
             )  # fmt: skip
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vorn.cells import CellSpec
@@ -78,17 +77,6 @@ class Measured:
     kept: Kept | None = None  # of the prompt's first tokens; those behind it are all read. None: nothing to be shown
 
 
-def policy_of(cell: CellSpec) -> CellPolicy:
-    """What decides what a cell keeps, built from its configuration."""
-    return CellPolicy(
-        instantiate(cell.policy_config),
-        instantiate(cell.unit_config),
-        cell.unit_rule,
-        instantiate(cell.allocation_config) if cell.allocation_config else None,
-        cell.is_compact,
-    )
-
-
 # Which signals the prefill must capture for cells, by id; and what each of them keeps of a text that was read.
 Needs = Callable[[Sequence[str]], frozenset[Signal]]
 Prune = Callable[[Mapping[str, CellSpec], Prefill, Prompt], Sequence[Pruned]]
@@ -109,6 +97,7 @@ class Work:
             the signals of the cells whose contract scores the prompt.
         needs: which signals cells score.
         prune: what each of some cells keeps of a text that was read with these signals.
+        policies: of the panel's pruned cells by id, for contracts that choose at several moments.
     """
 
     model: PreTrainedModel
@@ -120,6 +109,7 @@ class Work:
     prompt_prefill: Callable[[], Prefill]
     needs: Needs
     prune_cells: Prune
+    policies: Mapping[str, CellPolicy]
 
     @property
     def max_new_tokens(self) -> int:

@@ -13,7 +13,6 @@ from vorn.settings import choice
 if TYPE_CHECKING:
     from vorn.cells import CellSpec
     from vorn.kv.capture import Prefill
-    from vorn.kv.policy import CellPolicy
     from vorn.kv.reforward import Reforwarded
     from vorn.kv.units import Unit
     from vorn.models.prompts import Prompt
@@ -58,7 +57,6 @@ class Reforward:
                 f"policy={cell.policy} under contract={cell.contract}: it gives the entries of a cache new positions, "
                 "and tokens that are read again keep theirs; leave the policy out, or choose sink_recent"
             )
-
         if cell.budget == "100%":
             raise BadInput(
                 f"policy={cell.policy} at budget=100% under contract={cell.contract}: tokens are dropped when they "
@@ -79,14 +77,15 @@ class Reforward:
         check_attention(work.model)
         read = work.prompt_prefill()
         units: dict[Unit, list[int]] = {}  # each segmented once for all of its cells
-        return [self._cell(work, read, cell, units) for cell in work.cells.values()]
+        return [self._cell(work, read, cell_id, units) for cell_id in work.cells]
 
-    def _cell(self, work: Work, read: Prefill, cell: CellSpec, units: dict[Unit, list[int]]) -> Measured:
+    def _cell(self, work: Work, read: Prefill, cell_id: str, units: dict[Unit, list[int]]) -> Measured:
         from vorn.work import Measured
 
-        budget, start = cell.resolve_budget(len(work.item.prompt.input_ids)), perf_counter()
+        cell, start = work.cells[cell_id], perf_counter()
+        budget = cell.resolve_budget(len(work.item.prompt.input_ids))
         try:
-            done = self._decode(work, read, cell, budget, units)
+            done = self._decode(work, read, cell_id, budget, units)
         except Exception as error:
             _LOG.debug("fixture %s failed in %s", work.item.fixture.fixture_id, cell.label, exc_info=True)
             return Measured(
@@ -118,16 +117,15 @@ class Reforward:
         )
 
     def _decode(
-        self, work: Work, read: Prefill, cell: CellSpec, budget: int, units: dict[Unit, list[int]]
+        self, work: Work, read: Prefill, cell_id: str, budget: int, units: dict[Unit, list[int]]
     ) -> Reforwarded:
         from vorn.kv.decode import Greedy
         from vorn.kv.reforward import ReforwardCell, is_cached, reforward
-        from vorn.work import policy_of
 
-        policy, prompt = policy_of(cell), work.item.prompt
+        policy, prompt = work.policies[cell_id], work.item.prompt
         if policy.unit not in units:
             units[policy.unit] = policy.unit(prompt.text, prompt.offsets)
-        sinks, recent = cell.resolve_guards(budget)
+        sinks, recent = work.cells[cell_id].resolve_guards(budget)
         return reforward(
             work.model,
             read,

@@ -146,7 +146,9 @@ def decode(
     first_new = prefill.signals.prompt_tokens - (first_token == "refeed")
     room = len(opening) + max_new_tokens - 1
     moved = [vacated(branch.kept, first_new) for branch in branches]
-    run = _Run(model, prefill, greedy, first_new, opening, last_token, on_logits, [Text() for _ in branches], moved, room)
+    run = _Run(
+        model, prefill, greedy, first_new, opening, last_token, on_logits, [Text() for _ in branches], moved, room
+    )
     rows = _rows(prefill, branches, first_new, None if question else first_new + room)
     drain(prefill.last_logits.device)
     start = perf_counter()

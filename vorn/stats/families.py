@@ -36,7 +36,7 @@ def compared(cells: Sequence[Cell], family: str) -> Iterator[tuple[Cell, Cell]]:
         cells: without replicas (A/A), which belong to no family.
         family: one of `vorn.stats.FAMILIES`. "vs_full": every pruned cell with the reference of its contract, or with
             the first reference where it has none; "policies": cells that differ in policy or parameters only; "units":
-            in the unit only; "contracts": in the contract only.
+            in the unit only; "contracts": in the contract only; "guards": in the guards only.
     """
     pruned = [cell for cell in cells if not cell.is_reference]
     references = [cell for cell in cells if cell.is_reference]
@@ -46,7 +46,7 @@ def compared(cells: Sequence[Cell], family: str) -> Iterator[tuple[Cell, Cell]]:
             yield from ((cell, reference) for reference in own[:1])
         return
     for lhs, rhs in combinations(pruned, 2):
-        if (lhs.guards, lhs.budget) == (rhs.guards, rhs.budget) and _differing(lhs, rhs) == [family]:
+        if lhs.budget == rhs.budget and _differing(lhs, rhs) == [family]:
             yield lhs, rhs
 
 
@@ -57,6 +57,7 @@ def _differing(lhs: Compared, rhs: Compared) -> list[str]:
         for family, differ in (
             ("policies", (lhs.policy, lhs.params) != (rhs.policy, rhs.params)),
             ("units", lhs.unit != rhs.unit),
+            ("guards", lhs.guards != rhs.guards),
             ("contracts", lhs.contract != rhs.contract),
         )
         if differ
