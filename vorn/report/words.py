@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from vorn.report.rows import BudgetRow, EvaluationReport, PairRow, Report
+from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, PairRow, Report
 from vorn.stats import TestPlan
 
 CONTRADICTION = (
@@ -46,6 +47,11 @@ def heading(evaluation: EvaluationReport, report: Report) -> str:
     same = [one for one in report.evaluations if (one.model, one.task) == (evaluation.model, evaluation.task)]
     suffix = f" (evaluation {evaluation.evaluation_id})" if len(same) > 1 else ""
     return f"{evaluation.model}, {evaluation.task}{suffix}"
+
+
+def outcome_name(cells: Sequence[CellRow]) -> str:
+    """`hit rate` where every outcome is a hit or a miss, else `mean outcome`."""
+    return "mean outcome" if any(cell.is_fractional for cell in cells) else "hit rate"
 
 
 def sentence(pair: PairRow) -> str:
