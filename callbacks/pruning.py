@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from vorn.data import WorkItem
+from vorn.cells import CellSpec
 from vorn.evaluation import Evaluation
 from vorn.kv.capture import Prefill, drain
 from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import Signal
 from vorn.kv.units import Unit
-from vorn.module import EvictionModule, Pruned
+from vorn.models.prompts import Prompt
+from vorn.module import EvictionModule
+from vorn.work import Pruned
 
 
 class KVPruning(Callback):
-    """Has the panel's signals captured, and prunes after the prefill."""
+    """Has the signals that cells score captured, and prunes after a prefill."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         """`evaluation`: whose cells are pruned; each policy is built from its configuration here."""
@@ -48,20 +51,19 @@ class KVPruning(Callback):
         module.after_prefill.remove(self.prune)
         module.needs.remove(self.needs)
 
-    def needs(self, item: WorkItem) -> frozenset[Signal]:
-        """What the policies of the item's cells score: a cell that is measured already costs no capture."""
-        return frozenset[Signal]().union(*(self._needs.get(cell_id, frozenset()) for cell_id in item.cell_ids))
+    def needs(self, cell_ids: Sequence[str]) -> frozenset[Signal]:
+        """What the policies of these cells score: a cell that is measured already costs no capture."""
+        return frozenset[Signal]().union(*(self._needs.get(cell_id, frozenset()) for cell_id in cell_ids))
 
-    def prune(self, module: EvictionModule, prefill: Prefill, item: WorkItem) -> list[Pruned]:
-        """What each cell of the item keeps, in the item's order."""
+    def prune(self, cells: Mapping[str, CellSpec], prefill: Prefill, text: Prompt) -> list[Pruned]:
+        """What each cell keeps of a text that was read, in their order."""
         units: dict[Unit, list[int]] = {}  # each segmented once for all of its cells
-        return [self._one(module, item, cell_id, prefill, units) for cell_id in item.cell_ids]
+        return [self._one(cell_id, cell, prefill, text, units) for cell_id, cell in cells.items()]
 
     def _one(
-        self, module: EvictionModule, item: WorkItem, cell_id: str, prefill: Prefill, units: dict[Unit, list[int]]
+        self, cell_id: str, cell: CellSpec, prefill: Prefill, text: Prompt, units: dict[Unit, list[int]]
     ) -> Pruned:
-        cell, tokens = module.cells[cell_id], prefill.signals.prompt_tokens
-        budget = cell.resolve_budget(tokens)
+        budget = cell.resolve_budget(prefill.signals.prompt_tokens)
         if cell_id not in self._policies:
             return Pruned(cell, budget, kept=None, prune_s=0.0)
         policy, device = self._policies[cell_id], prefill.signals.device
@@ -70,7 +72,7 @@ class KVPruning(Callback):
         sinks, recent = cell.resolve_guards(budget)
         try:
             if policy.unit not in units:
-                units[policy.unit] = policy.unit(item.prompt.text, item.prompt.offsets)
+                units[policy.unit] = policy.unit(text.text, text.offsets)
             kept = policy.keep(prefill.signals, units[policy.unit], budget, sinks=sinks, recent=recent)
         except ValueError as error:
             # One cell's failure on one fixture (NaN scores, guards that a percentage cannot hold) is no other cell's.

@@ -250,6 +250,11 @@ def test_cell_id_is_the_hash_of_the_resolved_cell() -> None:
     assert cell.cell_id("e") == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def test_the_reference_keeps_the_id_that_older_ledgers_have() -> None:
+    text = '["e",{"first_token":"refeed","policy":"full"}]'
+    assert plan_panel(composed()).reference.cell_id("e") == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def test_cell_id_follows_what_matters_and_nothing_else() -> None:
     cfg, base = composed(*SMALL), only().cell_id("e")
     same = ["budget='64'", "limit=3", "prefill.chunk_tokens=9", "decode.max_cells=1", "ledger_dir=x",
@@ -313,6 +318,7 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("decode.max_cells=0", r"decode.max_cells=0 is not legal; give a whole number >= 1$"),
         ("decode.max_bytes=2.5", r"decode.max_bytes=2.5"),
         ("prefill.chunk_tokens=0", r"prefill.chunk_tokens=0 .*or null for the whole prompt at once"),
+        ("views.fixtures=-1", r"views.fixtures=-1 is not legal; give a whole number >= 0, or null for all fixtures"),
         ("limit=0", r"limit=0 is not legal; give a whole number >= 1, or null for all fixtures of the task"),
         ("seed=-1", r"seed=-1 is not legal; give a whole number >= 0"),
         ("seed=[0,1]", r"to run several: -m seed=A,B"),
@@ -328,7 +334,8 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("policy=[]", r"policy selects nothing; name at least one of: ada_snapkv, all, at"),
         ("unit=[]", r"unit selects nothing"),
         ("contract=[]", r"contract selects nothing"),
-        ("+contract.prefill_once.decay=1", r"its one setting is first_token"),
+        ("+contract.prefill_once.decay=1", r"Unknown setting of contract 'prefill_once': 'decay'.*: first_token"),
+        ("+contract.mine.first_token=refeed", r"contract.mine=\{.*\} has no _target_ and is no contract"),
         ("policy.vorn=tova", r"policy.vorn='tova' is not legal: vorn is a policy; select it with policy=vorn"),
         ("policy.vorn.layer=1.5", r"policy.vorn.layer=1.5 is not legal; give a whole number, a perc.* or null"),
         ("policy.vorn.layer=half", r"policy.vorn.layer='half' is not legal"),

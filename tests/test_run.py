@@ -147,9 +147,9 @@ def test_changed_fixtures_are_refused(evaluate: Evaluate, monkeypatch: pytest.Mo
 def test_a_failing_fixture_is_an_error_and_not_a_wrong_answer(
     evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vorn.module
+    import vorn.work
 
-    real, calls = vorn.module.prefill, []
+    real, calls = vorn.work.prefill, []
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -157,7 +157,7 @@ def test_a_failing_fixture_is_an_error_and_not_a_wrong_answer(
             raise RuntimeError("out of luck")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(vorn.module, "prefill", failing)
+    monkeypatch.setattr(vorn.work, "prefill", failing)
     assert evaluate() == 3
     failed = [one for one in observations(tmp_path) if one.error]
     assert {one.error for one in failed} == {"RuntimeError: out of luck"}
@@ -182,11 +182,11 @@ def test_a_failing_cell_leaves_the_others_alone(
 def test_the_first_token_comes_from_where_the_cell_says(
     evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_token: str
 ) -> None:
-    import vorn.module
+    import vorn.work
 
-    real, seen = vorn.module.decode, []
+    real, seen = vorn.work.decode, []
     monkeypatch.setattr(
-        vorn.module, "decode", lambda *args, **kwargs: seen.append(kwargs["first_token"]) or real(*args, **kwargs)
+        vorn.work, "decode", lambda *args, **kwargs: seen.append(kwargs["first_token"]) or real(*args, **kwargs)
     )
     assert evaluate(f"contract.prefill_once.first_token={first_token}") == 0
     assert set(seen) == {first_token}
@@ -278,10 +278,10 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(
 def test_sigterm_ends_after_the_fixture_in_flight_and_a_second_one_at_once(
     evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int, fixtures: int
 ) -> None:
-    import vorn.module
+    import vorn.work
     from vorn.processes import Termination
 
-    real, calls, termination = vorn.module.prefill, [], Termination()
+    real, calls, termination = vorn.work.prefill, [], Termination()
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -290,7 +290,7 @@ def test_sigterm_ends_after_the_fixture_in_flight_and_a_second_one_at_once(
                 os.kill(os.getpid(), signal.SIGTERM)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(vorn.module, "prefill", interrupted)
+    monkeypatch.setattr(vorn.work, "prefill", interrupted)
     monkeypatch.setattr("vorn.run.TERMINATION", termination)
     before = signal.getsignal(signal.SIGTERM)
     termination.install()

@@ -14,7 +14,6 @@ from vorn.cells import Guards
 from vorn.kv.units import FITS, POOLS, SPLITS, UnitRule
 from vorn.records import BadInput
 from vorn.settings import (
-    FIRST_TOKENS,
     budget_text,
     choice,
     expand,
@@ -44,12 +43,23 @@ class GuardRule(NamedTuple):
     recent: int | str | None
 
 
-class Contract(NamedTuple):
-    """When eviction happens, with one value for each setting."""
+class ContractRule(NamedTuple):
+    """When eviction happens, with one value for each setting; `config` has `_target_` and the settings."""
 
     text: str
     name: str
-    first_token: str
+    config: dict[str, Any]
+
+    @property
+    def first_token(self) -> str:
+        """Where the first token comes from; "" if the contract leaves no choice."""
+        return str(self.config.get("first_token", ""))
+
+    @property
+    def identity(self) -> list[Any]:
+        """Its name and settings, as cells are identified by them."""
+        own = {name: value for name, value in self.config.items() if name not in ("_target_", "first_token")}
+        return [self.name, *([self.first_token] if self.first_token else []), *([own] if own else [])]
 
 
 def entries(cfg: DictConfig, group: str, settings: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
@@ -144,19 +154,22 @@ def read_guards(cfg: DictConfig) -> list[GuardRule]:
     return found
 
 
-def read_contracts(cfg: DictConfig) -> list[Contract]:
-    """The selected contracts, one per combination of their values. Raises BadInput for an unknown value."""
-    defaults = choices.primary()
+def read_contracts(cfg: DictConfig) -> list[ContractRule]:
+    """The selected contracts, one per combination of their settings. Raises BadInput for an unknown setting."""
     found = []
     for name, entry in entries(cfg, "contract").items():
-        if set(entry) != {"first_token"}:
-            raise BadInput(f"contract.{name}={entry} is not legal; its one setting is first_token")
-        usual = file_defaults(defaults, "contract", name) or {}
-        for values in expand(f"contract.{name}", entry):
-            first = values["first_token"]
-            choice(f"contract.{name}.first_token", first, FIRST_TOKENS)
-            label = name if first == usual.get("first_token") else f"{name}(first_token={first})"
-            found.append(Contract(label, name, first))
+        if not isinstance(entry.get("_target_"), str):
+            raise BadInput(
+                f"contract.{name}={entry} has no _target_ and is no contract; select it with contract={name}"
+            )
+        own = file_defaults(cfg, "contract", name)
+        usual = file_defaults(choices.primary(), "contract", name) or {}
+        for key in entry:
+            if own is not None and key not in own:
+                raise choices.unknown(f"setting of contract {name!r}:", key, [k for k in own if k != "_target_"])
+        for config in expand(f"contract.{name}", entry):
+            changed = ",".join(f"{k}={text(v)}" for k, v in config.items() if k != "_target_" and v != usual.get(k))
+            found.append(ContractRule(f"{name}({changed})" if changed else name, name, config))
     return found
 
 

@@ -40,7 +40,8 @@ class CellSpec:
     sinks: int | str  # tokens, or a percentage of the budget
     recent: int | str
     contract: str  # "prefill_once"; "" for the reference, in which nothing is evicted
-    first_token: str  # "refeed" or "prefill"
+    contract_config: Mapping[str, Any]  # `_target_` and settings of what measures it; the reference's too
+    first_token: str  # "refeed" or "prefill"; "" where the contract leaves no choice
     budget: str  # "64" tokens or "25%" of the prompt; "" for the reference
     identity: Mapping[str, Any]  # all that makes it this cell within an evaluation, resolved
     repeats: Mapping[str, Any] | None = None  # identity of the cell that this one repeats (A/A)
@@ -64,7 +65,10 @@ class CellSpec:
         return "" if self.repeats is None else digest([evaluation_id, self.repeats])
 
     def resolve_budget(self, prompt_tokens: int) -> int:
-        """Tokens kept per layer and KV head: a percentage is floored and keeps at least one token."""
+        """Tokens kept per layer and KV head, of those that the contract counts, as all of the prompt's.
+
+        A percentage is floored and keeps at least one token.
+        """
         if self.is_reference:
             return prompt_tokens
         return max(1, share(self.budget, prompt_tokens)) if percentage(self.budget) else int(self.budget)

@@ -8,10 +8,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from vorn.records import BadInput, Look, Manifest, Observation, Resume, to_dict
+from vorn.records import BadInput, ContractWork, Look, Manifest, Observation, Resume, to_dict
 
 Record = Observation | Manifest | Look
-Built = TypeVar("Built", bound=Record | Resume)
+Built = TypeVar("Built", bound=Record | Resume | ContractWork)
 
 _KINDS: Mapping[str, type[Record]] = {"manifest": Manifest, "observation": Observation, "look": Look}
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -23,7 +23,11 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     Mapping: (dict,),
     bool: (bool,),
     Resume: (Resume,),
+    ContractWork: (ContractWork,),
 }
+_PARTS: Mapping[str, type[Resume] | type[ContractWork]] = {"resume": Resume, "contract_work": ContractWork}
+# Fields that ledgers of earlier versions lack, where they mean that nothing was recorded.
+_LATER: Mapping[str, Mapping[str, None]] = {"observation": {"contract_work": None}}
 
 _REMEDY = "read it with the version of vorn that wrote it, or use another ledger_dir"
 
@@ -57,8 +61,10 @@ def decode(value: object, where: str) -> Record:
     if not isinstance(value, dict) or not isinstance(kind, str) or kind not in _KINDS:
         raise BadInput(f"{where}: kind={kind!r} is no record; legal kinds are {', '.join(_KINDS)}; {_REMEDY}")
     fields = {name: item for name, item in value.items() if name != "kind"}
-    if kind == "observation" and isinstance(fields.get("resume"), dict):
-        fields["resume"] = _build(Resume, fields["resume"], "resume", where)
+    fields = {**_LATER.get(kind, {}), **fields}
+    for name, part in _PARTS.items():
+        if kind == "observation" and isinstance(fields.get(name), dict):
+            fields[name] = _build(part, fields[name], name, where)
     record: Record = _build(_KINDS[kind], fields, kind, where)
     return record
 
@@ -91,5 +97,5 @@ def _json_types(annotation: Any) -> frozenset[type]:
 
 _FIELDS: Mapping[type[Any], Mapping[str, frozenset[type]]] = {
     cls: {name: _json_types(hint) for name, hint in typing.get_type_hints(cls).items()}
-    for cls in (*_KINDS.values(), Resume)
+    for cls in (*_KINDS.values(), *_PARTS.values())
 }

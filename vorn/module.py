@@ -1,66 +1,37 @@
-"""The LightningModule of an evaluation: one prefill per fixture, then every cell decodes from its own cache."""
+"""The LightningModule of an evaluation: each contract measures its cells on a fixture; the outcomes are graded here."""
 
 from __future__ import annotations
 
 import logging
 import resource
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 import torch
 from lightning import LightningModule
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vorn.cells import CellSpec
+from vorn.contracts import Contract, make_contracts
 from vorn.data import WorkItem
 from vorn.grading import grade
-from vorn.kv.capture import Prefill, prefill
-from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
-from vorn.kv.retention import Kept, keep_all
-from vorn.kv.signals import ModelShape, Signal, fixture_seed
+from vorn.kv.signals import ModelShape, Signal
+from vorn.models.prompts import Prompt
 from vorn.records import BadInput, Observation
+from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, read_prompt
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Pruned:
-    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none."""
-
-    cell: CellSpec
-    budget_tokens: int
-    kept: Kept | None
-    prune_s: float
-    error: str | None = None
-
-
-# Between prefill and decoding: what each cell of the work item keeps.
-AfterPrefill = Callable[["EvictionModule", Prefill, WorkItem], Sequence[Pruned]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How prompts are read and continued, and under which names the outcomes are recorded."""
-
-    evaluation_id: str
-    model: str
-    task: str
-    grade: str
-    max_new_tokens: int
-    first_token: str
-    max_cells: int
-    max_bytes: int
-    chunk_tokens: int | None
 
 
 class EvictionModule(LightningModule):
     """Predicts work items: `predict_step` returns one observation per cell.
 
     Lightning has no hook between prefill and decoding, so this module offers one: the functions in `after_prefill` are
-    called in order with the prefill, and what they return is decoded; those in `needs` say what an item's prefill must
-    capture for them.
+    called in order with what a contract had read, and say what each of its cells keeps; those in `needs` say what a
+    prefill must capture for cells. Those in `after_measuring` are told what was found, before it becomes observations.
     """
 
     model: PreTrainedModel
@@ -80,9 +51,12 @@ class EvictionModule(LightningModule):
         self.tokenizer = tokenizer
         self.eos_ids = eos_ids
         self.cells = {cell.cell_id(settings.evaluation_id): cell for cell in cells}
+        contracts = make_contracts(cell.contract_config for cell in self.cells.values())
+        self.contracts = dict(zip(self.cells, contracts, strict=True))
         self.settings = settings
-        self.needs: list[Callable[[WorkItem], frozenset[Signal]]] = []
-        self.after_prefill: list[AfterPrefill] = []
+        self.needs: list[Needs] = []
+        self.after_prefill: list[Prune] = []
+        self.after_measuring: list[Callable[[WorkItem, Sequence[Measured]], None]] = []
 
     @property
     def shape(self) -> ModelShape:
@@ -95,103 +69,63 @@ class EvictionModule(LightningModule):
         Raises: BadInput if model and settings do not fit, which no other fixture would change.
         """
         _reset_peak(self.model.device)
+        results = {id(one.cell): one for contract, work in self._works(item) for one in self._measure(contract, work)}
+        peak = _peak(self.model.device)
+        for told in self.after_measuring:
+            told(item, list(results.values()))
+        return [self._observe(item, results[id(self.cells[cell_id])], peak) for cell_id in item.cell_ids]
+
+    def _works(self, item: WorkItem) -> Iterator[tuple[Contract, Work]]:
+        """The item's cells by contract; the prefill of the whole prompt is made once, if any of them wants it."""
+        scored = [cell_id for cell_id in item.cell_ids if self.contracts[cell_id].scores_prompt]
+        room = item.fixture.max_new_tokens or self.settings.max_new_tokens
+
+        @cache
+        def prompt_prefill() -> Prefill:
+            signals = self._signals(scored)
+            return read_prompt(self.model, item, signals, room=room, chunk_tokens=self.settings.chunk_tokens)
+
+        for contract in {id(one): one for one in map(self.contracts.__getitem__, item.cell_ids)}.values():
+            own = {name: self.cells[name] for name in item.cell_ids if self.contracts[name] is contract}
+            yield (
+                contract,
+                Work(
+                    self.model, self.tokenizer, self.eos_ids, self.settings, item, own, prompt_prefill,
+                    self._signals, self._prune,
+                ),
+            )  # fmt: skip
+
+    def _signals(self, cell_ids: Sequence[str]) -> frozenset[Signal]:
+        return frozenset[Signal]().union(*(needs(cell_ids) for needs in self.needs))
+
+    def _prune(self, cells: Mapping[str, CellSpec], read: Prefill, text: Prompt) -> list[Pruned]:
+        return [pruned for hook in self.after_prefill for pruned in hook(cells, read, text)]
+
+    def _measure(self, contract: Contract, work: Work) -> list[Measured]:
+        """What the contract finds; its failure is an error of its own cells alone."""
         try:
-            return self._measure(item)
+            return contract.measure(work)
         except BadInput:
             raise
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
-            _LOG.debug("fixture %s failed", item.fixture.fixture_id, exc_info=True)
+            _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()  # after the handler: its traceback holds the tensors of the failed fixture
-        return self._failed(item, message)
+        tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
+        return [_failed(cell, tokens, message) for cell in work.cells.values()]
 
-    def _measure(self, item: WorkItem) -> list[Observation]:
-        settings, ids = self.settings, torch.tensor([item.prompt.input_ids], device=self.model.device)
-        max_new_tokens = item.fixture.max_new_tokens or settings.max_new_tokens
-        read = prefill(
-            self.model,
-            ids,
-            frozenset[Signal]().union(*(needs(item) for needs in self.needs)),
-            chunk_tokens=settings.chunk_tokens,
-            room=max_new_tokens,
-            seed=fixture_seed(item.fixture.fixture_id),
-            evidence=item.prompt.evidence,
-        )
-        pruned = [cell for hook in self.after_prefill for cell in hook(self, read, item)]
-        alive = [cell for cell in pruned if cell.error is None]
-        decoding = decode(
-            self.model,
-            read,
-            [Branch(cell.kept) for cell in alive],
-            first_token=settings.first_token,
-            last_token=int(ids[0, -1]),
-            max_new_tokens=max_new_tokens,
-            eos_ids=self.eos_ids,
-            pad_id=self.tokenizer.pad_token_id,
-            max_cells=settings.max_cells,
-            max_bytes=settings.max_bytes,
-        )
-        decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
-        peak = _peak(self.model.device)
-        return [self._observe(item, read, cell, decoded.get(id(cell)), decoding, peak) for cell in pruned]
-
-    def _observe(
-        self, item: WorkItem, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding, peak: int
-    ) -> Observation:
-        kept = pruned.kept or keep_all(read.signals.prompt_tokens, read.signals.device)
-        error = pruned.error or (decoded.error if decoded else None)
-        completion = self._text(decoded.token_ids) if decoded else ""
-        graded = grade(item.fixture.grade or self.settings.grade, completion, item.fixture.answers)
-        return self._record(
-            item,
-            pruned.cell,
-            budget_tokens=pruned.budget_tokens,
-            outcome=None if error else graded.outcome,
-            error=error,
-            completion=completion,
-            answer_graded="" if error else graded.answer_graded,
-            kept_tokens=0.0 if pruned.error else kept.mean_tokens,
-            evidence_kept=None if pruned.error else kept.share_of(item.prompt.evidence),
-            panel_prefill_s=read.seconds,
-            prune_s=pruned.prune_s + (decoded.gather_s if decoded and pruned.kept else 0.0),
-            panel_decode_s=decoding.seconds,
-            batch_rows=decoded.batch_rows if decoded else 0,
-            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept),
-            peak_bytes=peak,
-        )
-
-    def _failed(self, item: WorkItem, error: str) -> list[Observation]:
-        return [
-            self._record(
-                item,
-                cell,
-                budget_tokens=cell.resolve_budget(len(item.prompt.input_ids)),
-                outcome=None,
-                error=error,
-                completion="",
-                answer_graded="",
-                kept_tokens=0.0,
-                evidence_kept=None,
-                panel_prefill_s=0.0,
-                prune_s=0.0,
-                panel_decode_s=0.0,
-                batch_rows=0,
-                kv_bytes=0,
-                peak_bytes=_peak(self.model.device),
-            )
-            for cell in map(self.cells.__getitem__, item.cell_ids)
-        ]
-
-    def _record(self, item: WorkItem, cell: CellSpec, **measured: object) -> Observation:
-        settings = self.settings
+    def _observe(self, item: WorkItem, measured: Measured, peak: int) -> Observation:
+        settings, cell, fixture = self.settings, measured.cell, item.fixture
+        completion = self._text(measured.token_ids)
+        graded = grade(fixture.grade or settings.grade, completion, fixture.answers)
         return Observation(
             cell_id=cell.cell_id(settings.evaluation_id),
             cell=cell.label,
             evaluation_id=settings.evaluation_id,
-            fixture_id=item.fixture.fixture_id,
+            fixture_id=fixture.fixture_id,
             fixture_index=item.index,
-            cluster=item.fixture.cluster,
+            cluster=fixture.cluster,
             fingerprint=item.fingerprint,
             model=settings.model,
             task=settings.task,
@@ -201,17 +135,44 @@ class EvictionModule(LightningModule):
             unit=cell.unit,
             guards=cell.guards,
             budget=cell.budget,
+            budget_tokens=measured.budget_tokens,
             replica_of=cell.replica_of(settings.evaluation_id),
-            grade=item.fixture.grade or settings.grade,
-            answers=item.fixture.answers,
-            answer_nll=None,
+            grade=fixture.grade or settings.grade,
+            outcome=None if measured.error else graded.outcome,
+            completion=completion,
+            answer_graded="" if measured.error else graded.answer_graded,
+            answers=fixture.answers,
+            answer_nll=measured.answer_nll,
             prompt_tokens=len(item.prompt.input_ids),
+            kept_tokens=measured.kept_tokens,
             evidence_tokens=len(item.prompt.evidence),
-            **measured,  # type: ignore[arg-type]
+            evidence_kept=measured.evidence_kept,
+            panel_prefill_s=measured.prefill_s,
+            prune_s=measured.prune_s,
+            panel_decode_s=measured.decode_s,
+            batch_rows=measured.batch_rows,
+            kv_bytes=measured.kv_bytes,
+            peak_bytes=peak,
+            error=measured.error,
+            contract_work=measured.contract_work,
         )
 
     def _text(self, token_ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _failed(cell: CellSpec, budgeted_tokens: int, error: str) -> Measured:
+    return Measured(
+        cell=cell,
+        budget_tokens=cell.resolve_budget(budgeted_tokens),
+        error=error,
+        kept_tokens=0.0,
+        evidence_kept=None,
+        prefill_s=0.0,
+        decode_s=0.0,
+        batch_rows=0,
+        kv_bytes=0,
+    )
 
 
 def _reset_peak(device: torch.device) -> None:

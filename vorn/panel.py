@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from vorn.axes import Contract, GuardRule, Unit, read_budgets, read_contracts, read_guards, read_units
+from vorn.axes import ContractRule, GuardRule, Unit, read_budgets, read_contracts, read_guards, read_units
 from vorn.cells import CellSpec
 from vorn.choices import default_options
+from vorn.contracts import make_contracts
 from vorn.kv.units import UnitRule
 from vorn.policies import (
     EVEN,
@@ -30,7 +31,7 @@ from vorn.stats import TestPlan
 
 __all__ = ["CellSpec", "PanelPlan", "evaluation_identity", "plan_panel"]
 
-
+_OF_REFERENCE = "vorn.contracts.prefill_once.PrefillOnce"  # it decodes on the prefill of the whole prompt
 _IF_GIVEN = ("template_arguments", "quantization")  # what a model is not given makes no other evaluation of it
 
 
@@ -93,13 +94,16 @@ def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:
         for cell in _cells(policy, allocations, _Axes.read(as_fixed(cfg, policy)) if policy.fixed else axes, contracts)
     ]
     _refuse_idle_allocation(allocations, pruned)
-    first_tokens = sorted({contract.first_token for contract in contracts})
+    first_tokens = sorted({contract.first_token for contract in contracts if contract.first_token})
     if len(first_tokens) > 1:
         raise BadInput(
             f"first_token={','.join(first_tokens)}: the cells of a panel share their reference, so one value is legal; "
             "give one, or one job each: -m fuse=false decode.first_token=refeed,prefill"
         )
-    cells = (_reference(axes.units[0].rule, contracts[0].first_token), *pruned, *_replicas(cfg.aa, pruned))
+    reference = _reference(axes.units[0].rule, first_tokens[0] if first_tokens else str(cfg.decode.first_token))
+    cells = (reference, *pruned, *_replicas(cfg.aa, pruned))
+    for cell, contract in zip(cells, make_contracts(cell.contract_config for cell in cells), strict=True):
+        contract.check(cell)
     labels = [cell.label for cell in cells]
     for label in labels:
         if labels.count(label) > 1:
@@ -120,7 +124,7 @@ class _Axes(NamedTuple):
 
 
 def _cells(
-    policy: Policy, allocations: Sequence[Allocation], axes: _Axes, contracts: Sequence[Contract]
+    policy: Policy, allocations: Sequence[Allocation], axes: _Axes, contracts: Sequence[ContractRule]
 ) -> list[CellSpec]:
     """The cells of one policy. An allocation over heads makes none for units that keep one set for all heads."""
     spread = []
@@ -163,7 +167,7 @@ def _cell(
     allocation: Allocation,
     unit: Unit,
     rule: GuardRule,
-    contract: Contract,
+    contract: ContractRule,
     budget: str,
     hidden: tuple[str, ...],
 ) -> CellSpec:
@@ -187,6 +191,7 @@ def _cell(
         sinks=sinks,
         recent=recent,
         contract=contract.text,
+        contract_config=contract.config,
         first_token=contract.first_token,
         budget=budget,
         identity={
@@ -195,7 +200,7 @@ def _cell(
             **({"positions": "compact"} if policy.is_compact else {}),
             "unit": unit.identity,
             "guards": [rule.name, sinks, recent],
-            "contract": [contract.name, contract.first_token],
+            "contract": contract.identity,
             "budget": budget,
         },
     )
@@ -219,6 +224,6 @@ def _reference(rule: UnitRule, first_token: str) -> CellSpec:
     return CellSpec(
         label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={},
         is_compact=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="",
-        first_token=first_token, budget="",
-        identity={"policy": REFERENCE, "first_token": first_token},
+        contract_config={"_target_": _OF_REFERENCE, "first_token": first_token}, first_token=first_token,
+        budget="", identity={"policy": REFERENCE, "first_token": first_token},
     )  # fmt: skip

@@ -59,6 +59,20 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractWork:
+    """What a contract did of its own for one cell, outside the prefill and the decoding that its cells share.
+
+    Nothing of it is in the observation's `panel_prefill_s`, `prune_s` or `panel_decode_s`.
+    """
+
+    seconds: float = 0.0  # wall clock, device drained
+    forwards: int = 0  # of the model
+    read_tokens: int = 0  # that the model read in them, or after the eviction as the question of `context_once`
+    written_tokens: int = 0  # that it generated and that are no part of the completion, as a summary
+    prefill_is_reused: bool = False  # `panel_prefill_s` was spent for an earlier fixture with the same context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Outcome of one fixture in one cell; one JSON line of a ledger.
 
@@ -82,7 +96,7 @@ class Observation:
     unit: str  # with its non-default settings, "sentence(pool=mean)"; "" for the reference
     guards: str  # "matched", "published", "none"; "" for the reference
     budget: str  # as asked: "64" tokens, "25%" of the prompt; "" for the reference
-    budget_tokens: int  # resolved for this fixture; the prompt's length for the reference
+    budget_tokens: int  # resolved for this fixture and contract; the prompt's length for the reference
     replica_of: str  # cell_id of the cell that this one repeats in another batch slot (A/A); "" otherwise
     grade: str  # name and version of the grading rule, "ruler_all@1"
     outcome: float | None  # in [0, 1]; 1.0 is a hit
@@ -102,6 +116,7 @@ class Observation:
     peak_bytes: int | None  # peak device memory during the fixture; process peak RSS on a CPU
     error: str | None = None
     resume: Resume | None = None  # of the second domain; None in the first
+    contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
 
     def __post_init__(self) -> None:
         if (self.outcome is None) != (self.error is not None):

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
 from vorn.claims import Claims
+from vorn.contracts import make_contracts
 from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, ReportFailed
 from vorn.hooks import make_callbacks, report
@@ -28,7 +29,7 @@ from vorn.loggers import close_loggers, make_loggers
 from vorn.models.checkpoint import Checkpoint, find_checkpoint
 from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
-from vorn.module import EvictionModule, Reading
+from vorn.module import EvictionModule
 from vorn.panel import PanelPlan, evaluation_identity, plan_panel
 from vorn.processes import DONE, NO_REPORT, TERMINATION, WITH_ERRORS, Rank
 from vorn.provenance import make_manifest
@@ -36,6 +37,7 @@ from vorn.quiet import quieten_lightning
 from vorn.records import BadInput, Fixture, Manifest, digest
 from vorn.settings import QUIET, check_guards_fit
 from vorn.sweeps import note_scope
+from vorn.work import Reading
 
 
 def evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path) -> int:
@@ -183,9 +185,10 @@ def _checked_text(
             f"together more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
             "(task.sequence_tokens or task.context_tokens) or choose a model with a longer context"
         )
-    for cell in plan.pruned:
-        budget = cell.resolve_budget(tokens)
-        if budget < tokens:
+    for cell, contract in zip(plan.pruned, make_contracts(cell.contract_config for cell in plan.pruned), strict=True):
+        counted = contract.budgeted_tokens(fixture, prompt)
+        budget = cell.resolve_budget(counted)
+        if budget < counted:
             check_guards_fit(budget, *cell.resolve_guards(budget))
     return prompt.text
 
@@ -237,7 +240,6 @@ def _module(
         task=str(cfg.task.name),
         grade=str(cfg.task.grade),
         max_new_tokens=int(cfg.task.max_new_tokens),
-        first_token=evaluation.specs[0].first_token,
         max_cells=int(cfg.decode.max_cells),
         max_bytes=int(cfg.decode.max_bytes),
         chunk_tokens=cfg.prefill.chunk_tokens,

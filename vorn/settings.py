@@ -147,6 +147,7 @@ def check_settings(cfg: DictConfig) -> None:
     choice("isolate", cfg.isolate, (True, False))
     _seconds("claims.stale_after_s", cfg.claims.stale_after_s)
     _seconds("claims.poll_s", cfg.claims.poll_s)
+    whole("views.fixtures", cfg.views.fixtures, 0, null="all fixtures")
     whole("prefill.chunk_tokens", cfg.prefill.chunk_tokens, 1, null="the whole prompt at once")
     whole("decode.max_cells", cfg.decode.max_cells, 1)
     whole("decode.max_bytes", cfg.decode.max_bytes, 1)

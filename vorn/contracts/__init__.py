@@ -1,0 +1,69 @@
+"""Contracts: when eviction happens, and what is seen then. A file and a yaml each; importing them loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hydra.utils import get_class
+
+from vorn.records import BadInput, Fixture, canonical_json
+
+if TYPE_CHECKING:
+    from vorn.cells import CellSpec
+    from vorn.models.prompts import Prompt
+    from vorn.work import Measured, Work
+
+
+class Contract(Protocol):
+    """What turns a fixture and the cells under this contract into outcomes; made from `_target_` and its settings.
+
+    One object serves a whole run, so that it may hold what one fixture can leave for the next. It is built where no
+    model is loaded, so that its module must not import torch; what needs torch comes with the `Work`, or is imported
+    inside a method.
+    """
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether its cells are scored on the shared prefill of the whole prompt, which then captures their signals."""
+
+    def check(self, cell: CellSpec) -> None:
+        """Raises BadInput for a cell that cannot be measured under it, naming policy and contract."""
+
+    def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
+        """Tokens of a prompt from which budget and guards choose; a budget's percentage is one of them.
+
+        Raises: BadInput, naming the fixture, if it cannot be measured under this contract.
+        """
+
+    def measure(self, work: Work) -> list[Measured]:
+        """One result per cell of the work, in its order.
+
+        Raises: BadInput if model and settings do not fit, which ends the run. Any other exception makes an error of
+            each of these cells on this fixture, and of no other cell.
+        """
+
+
+def make_contracts(configs: Iterable[Mapping[str, Any]]) -> list[Contract]:
+    """The contract of each configuration (`_target_` and settings); equal ones are one object.
+
+    Raises: BadInput for a setting that is unknown or out of range.
+    """
+    made: dict[str, Contract] = {}
+    found = []
+    for config in configs:
+        key = canonical_json(config)
+        if key not in made:
+            made[key] = _make(config)
+        found.append(made[key])
+    return found
+
+
+def _make(config: Mapping[str, Any]) -> Contract:
+    settings = {name: value for name, value in config.items() if name != "_target_"}
+    try:
+        contract: Contract = get_class(config["_target_"])(**settings)
+    except TypeError as error:
+        known = f"give the settings of {config['_target_']}"
+        raise BadInput(f"contract settings {settings} are not legal ({error}); {known}") from error
+    return contract

@@ -1,0 +1,155 @@
+"""What a contract is given of one fixture, what it can have done with it, and what it says of each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vorn.cells import CellSpec
+from vorn.data import WorkItem
+from vorn.kv.capture import Prefill, prefill
+from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.retention import Kept, keep_all
+from vorn.kv.signals import Signal, fixture_seed
+from vorn.models.prompts import Prompt
+from vorn.records import ContractWork
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How prompts are read and continued, and under which names the outcomes are recorded."""
+
+    evaluation_id: str
+    model: str
+    task: str
+    grade: str
+    max_new_tokens: int
+    max_cells: int
+    max_bytes: int
+    chunk_tokens: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none."""
+
+    cell: CellSpec
+    budget_tokens: int
+    kept: Kept | None
+    prune_s: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a contract found for one cell; the fields that `Observation` has as well mean what they mean there."""
+
+    cell: CellSpec
+    budget_tokens: int
+    token_ids: tuple[int, ...] = ()  # generated, without the end-of-sequence token
+    error: str | None = None
+    kept_tokens: float
+    evidence_kept: float | None
+    prefill_s: float
+    prune_s: float = 0.0
+    decode_s: float
+    batch_rows: int
+    kv_bytes: int
+    answer_nll: float | None = None
+    contract_work: ContractWork | None = None
+    kept: Kept | None = None  # of the prompt's first tokens; those behind it are all read. None: nothing to be shown
+
+
+# Which signals the prefill must capture for cells, by id; and what each of them keeps of a text that was read.
+Needs = Callable[[Sequence[str]], frozenset[Signal]]
+Prune = Callable[[Mapping[str, CellSpec], Prefill, Prompt], Sequence[Pruned]]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One fixture, the cells of one contract that lack an outcome for it, and the model.
+
+    Attributes:
+        model: in eval mode.
+        tokenizer: its own.
+        eos_ids: any of them ends a completion.
+        settings: how prompts are read and continued.
+        item: the fixture as the model reads it, with all the cells that lack an outcome, those of other contracts too.
+        cells: of this contract, by id, in the panel's order.
+        prompt_prefill: the prefill of the whole prompt, made when it is first asked for, shared by all contracts, with
+            the signals of the cells whose contract scores the prompt.
+        needs: which signals cells score.
+        prune: what each of some cells keeps of a text that was read with these signals.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    eos_ids: frozenset[int]
+    settings: Reading
+    item: WorkItem
+    cells: Mapping[str, CellSpec]
+    prompt_prefill: Callable[[], Prefill]
+    needs: Needs
+    prune_cells: Prune
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Tokens to generate at most."""
+        return self.item.fixture.max_new_tokens or self.settings.max_new_tokens
+
+    def prune(self, read: Prefill, text: Prompt) -> Sequence[Pruned]:
+        """What each cell keeps of `text`, which `read` is the prefill of."""
+        return self.prune_cells(self.cells, read, text)
+
+    def decode(self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str) -> list[Measured]:
+        """Continues the prompt from what each cell keeps of it, all cells together."""
+        alive = [cell for cell in pruned if cell.error is None]
+        decoding = decode(
+            self.model,
+            read,
+            [Branch(cell.kept) for cell in alive],
+            first_token=first_token,
+            last_token=self.item.prompt.input_ids[-1],
+            max_new_tokens=self.max_new_tokens,
+            eos_ids=self.eos_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            max_cells=self.settings.max_cells,
+            max_bytes=self.settings.max_bytes,
+        )
+        decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
+        return [self._measured(read, cell, decoded.get(id(cell)), decoding) for cell in pruned]
+
+    def _measured(self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding) -> Measured:
+        kept = pruned.kept or keep_all(read.signals.prompt_tokens, read.signals.device)
+        return Measured(
+            cell=pruned.cell,
+            budget_tokens=pruned.budget_tokens,
+            token_ids=decoded.token_ids if decoded else (),
+            error=pruned.error or (decoded.error if decoded else None),
+            kept_tokens=0.0 if pruned.error else kept.mean_tokens,
+            evidence_kept=None if pruned.error else kept.share_of(self.item.prompt.evidence),
+            prefill_s=read.seconds,
+            prune_s=pruned.prune_s + (decoded.gather_s if decoded and pruned.kept else 0.0),
+            decode_s=decoding.seconds,
+            batch_rows=decoded.batch_rows if decoded else 0,
+            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept),
+            kept=pruned.kept,
+        )
+
+
+def read_prompt(
+    model: PreTrainedModel, item: WorkItem, signals: frozenset[Signal], *, room: int, chunk_tokens: int | None
+) -> Prefill:
+    """The prefill of a fixture's whole prompt, with room for what is generated after it."""
+    return prefill(
+        model,
+        torch.tensor([item.prompt.input_ids], device=model.device),
+        signals,
+        chunk_tokens=chunk_tokens,
+        room=room,
+        seed=fixture_seed(item.fixture.fixture_id),
+        evidence=item.prompt.evidence,
+    )
