@@ -14,8 +14,9 @@ from vorn.records import BadInput
 from vorn.regrade import regrade
 from vorn.report.build import build_report
 from vorn.report.terminal import print_report
-from vorn.report.write import write_changes, write_report
+from vorn.report.write import write_changes, write_page, write_report
 from vorn.stats.plan import SELECT
+from vorn.views import read_views
 
 EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the files (report)")
     parser.add_argument("--quiet", action="store_true", help="write the files, print nothing")
+    parser.add_argument("--html", action="store_true", help="also report.html, a page with figures and fixtures")
     recorded = "instead of what the ledger's runs recorded"
     parser.add_argument("--alpha", type=float, help=f"family-wise error rate, 0.05, {recorded}")
     parser.add_argument(
@@ -42,14 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.split:
         changes["split"] = SELECT if arguments.split == SELECT else None
     try:
-        contents = read_ledger(*evaluation_folders(arguments.ledgers))
+        folders = evaluation_folders(arguments.ledgers)
+        contents = read_ledger(*folders)
         regraded = regrade(contents, arguments.regrade) if arguments.regrade else None
-        report = build_report(regraded.contents if regraded else contents, changes=changes)
+        contents = regraded.contents if regraded else contents
+        report = build_report(contents, changes=changes)
+        views = read_views(folders) if arguments.html else ()
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
         paths = write_report(report, arguments.out)
+        if arguments.html:
+            paths.append(write_page(report, contents.observations, arguments.out, views)[0])
         if regraded:
             paths.append(write_changes(regraded.changes, arguments.out))
     except OSError as error:
