@@ -100,11 +100,19 @@ def test_probability(p, want):
 def test_files_are_written_whole_and_nothing_else(tmp_path):
     report = report_of(*make_panel())
     paths = write_report(report, tmp_path / "new" / "out")
-    names = ["cells.csv", "pairs.csv", "budget_to_success.csv", "report.md", "outcomes.png", "outcomes.svg"]
+    names = [
+        "cells.csv",
+        "pairs.csv",
+        "budget_to_success.csv",
+        "losses.csv",
+        "report.md",
+        "outcomes.png",
+        "outcomes.svg",
+    ]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(names)
-    assert paths[4].read_bytes().startswith(b"\x89PNG")
-    assert b"</svg>" in paths[5].read_bytes()
+    assert paths[5].read_bytes().startswith(b"\x89PNG")
+    assert b"</svg>" in paths[6].read_bytes()
 
 
 @pytest.mark.integration
@@ -287,7 +295,7 @@ MIXED = {
 @pytest.mark.parametrize("cells", MIXED.values(), ids=MIXED.keys())
 def test_mixed_situations_are_reported_in_all_forms(cells, tmp_path):
     report = report_of(*cells)
-    assert len(write_report(report, tmp_path)) == 5 + bool(report.budgets)
+    assert len(write_report(report, tmp_path)) == 5 + bool(report.budgets) + bool(report.losses)
     text, terminal = render(report), shown(report)
     for cell in report.cells:
         assert cell.cell.replace("_", "\\_") in text

@@ -17,11 +17,13 @@ from vorn.ledger import LedgerWriter
 from vorn.report import build_report, write_page
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
+from vorn.report.page.captions import losses_caption
 from vorn.report.page.cost import cost_table, shared_cost
 from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
 from vorn.report.page.layers import layers_figure
+from vorn.report.page.losses import losses_figure
 from vorn.report.page.matrix import matrix_figure, shared_tasks
 from vorn.report.page.positions import BINS, positions_figure
 from vorn.views import View, ViewWriter
@@ -144,11 +146,12 @@ def test_sections_are_there_where_they_have_something_to_show_and_only_there():
     for title in ("Against full", "Units", "Where tokens are kept"):
         assert title in whole.texts("h2")
     assert {one.name for one in page.drawings} == {
-        "outcomes", "forest-vs_full", "forest-policies", "forest-units", "granularity", "positions",
+        "outcomes", "forest-vs_full", "forest-policies", "forest-units", "granularity", "losses", "positions",
     }  # fmt: skip
     labels = {cell.cell for cell in report.cells}
     rows = [text for text in whole.texts("td") if text in labels]
-    assert len(rows) == 2 * len(report.cells) + 2 * len(report.pairs)  # cells and costs; lhs and rhs
+    # cells, costs and losses; lhs and rhs
+    assert len(rows) == 2 * len(report.cells) + len(report.losses) + 2 * len(report.pairs)
     assert "12 comparisons, 8 real after Holm at 5 %" in whole.texts("strong")
     best = "Highest with eviction: tova/sentence/25%, 92 % [80 to 97]; full 100 % [91 to 100]."
     assert any(text.startswith(best) for text in whole.texts("figcaption"))
@@ -223,6 +226,21 @@ def test_models_against_cells_leaves_out_what_was_not_measured():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["pocket", "large"]
     assert shown == {((0, 0), "0.50"), ((0, 1), "0.75"), ((1, 1), "0.25")}
     assert shared_tasks(report_of(*run_cell("10"))) == {}
+
+
+def test_the_parts_of_a_bar_of_losses_add_up_to_what_the_reference_hits():
+    """Oracle: counted by hand; the reference misses the last fixture, and 0.5 of the evidence is still kept."""
+    shares = [0.9, 0.1, 0.5, 0.9, 0.2, 0.1, 0.2, 1.0]
+    cell = [replace(seen, evidence_kept=share) for seen, share in zip(run_cell("11000001"), shares, strict=False)]
+    report = report_of(*run_cell("11111110", policy="full"), *cell)
+    (axes,) = losses_figure(report.losses).axes
+    bars = {bar.get_label(): bar.patches[0] for bar in axes.containers}
+    assert [bar.get_width() * 7 / 100 for bar in bars.values()] == pytest.approx([1, 1, 2, 3])
+    assert list(bars)[1:3] == ["hit, evidence evicted (leaked)", "lost, evidence kept"]
+    assert [bar.get_x() * 7 / 100 for bar in bars.values()] == pytest.approx([0, 1, 2, 4])
+    assert losses_caption(report.losses) == (
+        "5 losses in 1 cell; in 2 of them (40%) the evidence was kept; 1 of 2 hits came without it."
+    )
 
 
 def test_kept_positions_are_means_over_layers_heads_and_fixtures():
@@ -324,7 +342,9 @@ def test_the_command_writes_the_page_and_figures_and_removes_only_its_own_old_on
         (out / "figures" / name).write_text("")
     assert main([str(tmp_path / "e0"), "--out", str(out), "--html"]) == 0
     assert "report.html" in capsys.readouterr().out
-    names = {f"{name}.{form}" for name in ("outcomes", "forest-vs_full", "positions") for form in ("png", "svg")}
+    names = {
+        f"{name}.{form}" for name in ("outcomes", "forest-vs_full", "losses", "positions") for form in ("png", "svg")
+    }
     assert {path.name for path in (out / "figures").iterdir()} == names | {"mine.png"}
     (data,) = Parsed((out / "report.html").read_text()).data()
     assert data["fixtures"][0]["view"]["prompt"] == make_view(cells).prompt

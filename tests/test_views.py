@@ -118,7 +118,7 @@ def test_what_is_read_after_the_pruning_is_all_there_and_failures_are_left_out(t
     fixture = Fixture(
         fixture_id="f0", prompt="a b c d", answer_prefix="", question_start=4, answers=("c",), evidence=((2, 3),)
     )
-    prompt = Prompt(">a b c d", (1, 2, 3, 4), ((1, 2), (2, 4), (4, 6), (6, 8)), (1,))
+    prompt = Prompt(">>>a b c d", (1, 2, 3, 4), ((3, 4), (4, 6), (6, 8), (8, 10)), (1,))
     item = WorkItem(fixture, 0, prompt, "print", ("c0",))
     found = [
         SimpleNamespace(
@@ -134,7 +134,7 @@ def test_what_is_read_after_the_pruning_is_all_there_and_failures_are_left_out(t
     callback.on_exception(None, None, KeyboardInterrupt())
     (view,) = read_views([tmp_path])
     assert view.kept == {"e0-tova": bytes([255, 0, 255, 255])}
-    assert (view.token_ends, view.evidence, view.question_start_token) == ((2, 4, 6, 8), (1,), 2)
+    assert (view.token_ends, view.evidence, view.question_start_token) == ((4, 6, 8, 10), (1,), 2)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 from vorn.ledger import LedgerContents
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
+from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
 from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
@@ -77,6 +78,7 @@ def _evaluation(
         # Where a run may stop early, its sign-flip test would not be valid.
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, tested.by_cell, plan)),
         selection=tested.rows,
+        losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
     )
 

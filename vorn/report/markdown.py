@@ -42,7 +42,7 @@ def _tables(evaluation: EvaluationReport) -> list[str]:
     lines = ["### Cells", "", "![outcome against budget](outcomes.png)", ""]
     for table in tables(evaluation):
         title = [f"### {table.title}", ""] if table.title != CELLS else []
-        lines += [*title, *_table(table.header, table.rows)]
+        lines += [*title, *(_bullets(table.notes) if table.notes else []), *_table(table.header, table.rows)]
     return lines
 
 

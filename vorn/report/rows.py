@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vorn.ledger import DamagedLine, Disagreement
 from vorn.records import REFERENCE, Manifest
+from vorn.report.losses import LossRow
 from vorn.stats import Interval, TestPlan
 
 
@@ -224,6 +225,7 @@ class EvaluationReport:
     noise: tuple[NoiseRow, ...]
     budgets: tuple[BudgetRow, ...]
     selection: tuple[SelectionRow, ...]
+    losses: tuple[LossRow, ...]
     saved: Saved | None  # None unless the run may stop early
 
     def family(self, name: str) -> list[PairRow]:
@@ -264,3 +266,8 @@ class Report:
     def selection(self) -> list[SelectionRow]:
         """Candidates of all evaluations: the rows of selection.csv."""
         return [row for evaluation in self.evaluations for row in evaluation.selection]
+
+    @property
+    def losses(self) -> list[LossRow]:
+        """Losses by cause of all evaluations: the rows of losses.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.losses]

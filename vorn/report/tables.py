@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vorn.report.losses import CEILING, WITHOUT, LossRow
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, SelectionRow
 from vorn.report.summaries import BUDGETS, TITLES
-from vorn.report.words import margin_points, percent, points, ratio
+from vorn.report.words import LOSSES, loss_sentences, margin_points, percent, points, ratio
 from vorn.stats import FAMILIES
 
 CELLS = "Cells"
@@ -20,6 +21,7 @@ class Table:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()  # sentences that say what is in it
 
 
 def tables(evaluation: EvaluationReport) -> Iterator[Table]:
@@ -35,6 +37,9 @@ def tables(evaluation: EvaluationReport) -> Iterator[Table]:
     if evaluation.selection:
         columns = ("candidate", "chosen", "n", "mean where it is chosen", "n tested", "mean where it is tested")
         yield Table("Parameters chosen on one half", columns, tuple(map(_candidate, evaluation.selection)))
+    if evaluation.losses:
+        rows = tuple(map(_loss, evaluation.losses))
+        yield Table(LOSSES, _loss_header(level), rows, tuple(loss_sentences(evaluation.losses)))
     if evaluation.noise:
         yield Table("Noise floor", ("cell", "again", "n", "flips", "at most"), tuple(map(_noise, evaluation.noise)))
 
@@ -101,6 +106,27 @@ def _budget(row: BudgetRow) -> tuple[str, ...]:
 def _candidate(row: SelectionRow) -> tuple[str, ...]:
     means = (_number(row.select_mean, ".1%"), _number(row.test_mean, ".1%"))
     return (row.cell, "yes" if row.chosen else "", str(row.n_select), means[0], str(row.n_test), means[1])
+
+
+def _loss_header(level: str) -> tuple[str, ...]:
+    lost = ("lost", "evicted", f"of the lost, {level}", "kept but missed", f"{CEILING} hits")
+    return ("cell", "n", *lost, "hits", "leaked", f"of the hits, {level}", f"{WITHOUT} hits")
+
+
+def _loss(row: LossRow) -> tuple[str, ...]:
+    lost = (str(row.lost), str(row.evicted), _share(row.evicted_share, row.evicted_low, row.evicted_high))
+    missed = (str(row.kept_missed), _of(row.lost_in_reach, row.lost_out_of_reach))
+    hits = (str(row.hits), str(row.leaked), _share(row.leaked_share, row.leaked_low, row.leaked_high))
+    return (row.cell, str(row.n), *lost, *missed, *hits, _of(row.leaked_without, row.leaked_by_choice))
+
+
+def _share(share: float | None, low: float | None, high: float | None) -> str:
+    """`62% (52 to 71)`."""
+    return "" if share is None or low is None or high is None else f"{share:.0%} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _of(some: int | None, others: int | None) -> str:
+    return "" if some is None or others is None else f"{some} of {some + others}"
 
 
 def _noise(row: NoiseRow) -> tuple[str, ...]:

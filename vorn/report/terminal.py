@@ -14,7 +14,7 @@ from rich.text import Text
 from vorn.report.notes import ledger_state, qualifications
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, heading, percent
+from vorn.report.words import CONTRADICTION, LOSSES, heading, loss_sentences, percent
 
 SHOWN = 12  # strongest comparisons per family; report.md and pairs.csv have all
 BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words what the families say
@@ -30,6 +30,9 @@ def print_report(report: Report, console: Console) -> None:
         if budgets := budget_summary(evaluation):
             shorter = replace(budgets, not_shown_label="", not_shown=())
             _print_summary(shorter, console, BUDGETS_SHOWN)
+        if losses := loss_sentences(evaluation.losses):
+            console.print(Text(f"\n{LOSSES}: losses.csv has every cell", style="bold"))
+            _print_list(losses, console)
         if any(pair.is_contradictory for pair in evaluation.pairs):
             console.print(Text(CONTRADICTION, style="dim"))
         _print_notes(qualifications(evaluation), console)
@@ -58,10 +61,14 @@ def _print_items(label: str, items: Sequence[str], console: Console, *, style: s
     if columns:
         console.print(Padding(Columns(shown, padding=(0, 3), column_first=True), (0, 0, 0, 4)))
     else:
-        grid = Table.grid(padding=(0, 1))
-        for item in shown:
-            grid.add_row("   -", item)
-        console.print(grid)
+        _print_list(shown, console)
+
+
+def _print_list(items: Sequence[str | Text], console: Console) -> None:
+    grid = Table.grid(padding=(0, 1))
+    for item in items:
+        grid.add_row("   -", Text(item) if isinstance(item, str) else item)
+    console.print(grid)
 
 
 def _cell_table(evaluation: EvaluationReport) -> Table:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from vorn.records import REFERENCE
+from vorn.report.losses import CEILING, EVIDENCE_KEPT, WITHOUT, LossRow
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, PairRow, Report
 from vorn.stats import TestPlan
 
 CONTRADICTION = (
     "* The interval and p, both uncorrected, disagree on whether 0 is possible; the verdict follows p(Holm)."
 )
+
+LOSSES = "Losses, by what became of the evidence"
 
 
 def how_to_read(plan: TestPlan) -> str:
@@ -66,6 +70,28 @@ def short(pair: PairRow) -> str:
     """A tested comparison in the fewest words: the cells (the reference goes without saying) and the effect."""
     against = "" if pair.family == "vs_full" else f" against {pair.rhs}"
     return f"{pair.lhs}{against} {_effect(pair, 1, '')}{_marks(pair)}"
+
+
+def loss_sentences(rows: Sequence[LossRow]) -> list[str]:
+    """What became of the evidence where cells lost a fixture or hit it, over all cells; empty without rows."""
+    if not rows:
+        return []
+    lost, evicted, hits, leaked = (
+        sum(column) for column in zip(*((row.lost, row.evicted, row.hits, row.leaked) for row in rows), strict=True)
+    )
+    cells = counted(len(rows), "cell")
+    lines = [
+        f"{lost} fixtures that {REFERENCE} hits are lost by {cells} together: {evicted} evicted (less than "
+        f"{percent(EVIDENCE_KEPT)} of the evidence's entries kept), {lost - evicted} kept but missed",
+        f"{leaked} of their {hits} hits leaked: the evidence was evicted, and the answer is right",
+    ]
+    reach = [(row.lost_in_reach, row.lost_out_of_reach) for row in rows if row.ceiling]
+    if within := sum(one or 0 for one, _ in reach):
+        lines[0] += f"; {CEILING} hits {within} of {within + sum(two or 0 for _, two in reach)} at the same setting"
+    known = [(row.leaked_without, row.leaked_by_choice) for row in rows if row.without]
+    if judged := sum((one or 0) + (two or 0) for one, two in known):
+        lines[1] += f"; {WITHOUT} hits {sum(one or 0 for one, _ in known)} of {judged}"
+    return lines
 
 
 def counted(n: int, noun: str) -> str:

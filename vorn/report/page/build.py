@@ -22,13 +22,14 @@ from vorn.report.page.fixtures import Shown, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
 from vorn.report.page.layers import layers_figure
+from vorn.report.page.losses import losses_figure
 from vorn.report.page.matrix import matrix_figure, shared_tasks
 from vorn.report.page.positions import positions_figure
 from vorn.report.rows import EvaluationReport, Report
 from vorn.report.style import drawing, images, inline
 from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
 from vorn.report.tables import CELLS, Table, tables
-from vorn.report.words import CONTRADICTION, heading, how_to_read
+from vorn.report.words import CONTRADICTION, LOSSES, heading, how_to_read
 from vorn.stats import FAMILIES
 from vorn.views import View
 
@@ -77,6 +78,11 @@ class Section:
         return self.tables[CELLS]
 
     @property
+    def losses(self) -> Table | None:
+        """The table of losses, if there are any."""
+        return self.tables.get(LOSSES)
+
+    @property
     def is_contradictory(self) -> bool:
         """Whether some interval and its p tell different stories."""
         return any(pair.is_contradictory for pair in self.evaluation.pairs)
@@ -89,7 +95,7 @@ class Section:
     @property
     def other_tables(self) -> list[Table]:
         """All but the cells and the families."""
-        return [table for title, table in self.tables.items() if title not in {CELLS, *TITLES.values()}]
+        return [table for title, table in self.tables.items() if title not in {CELLS, LOSSES, *TITLES.values()}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +177,13 @@ def _drawings(
     granularity = granularity_figure(evaluation)
     layers = layers_figure(evaluation)
     positions = positions_figure(evaluation.cells, views)
+    losses = losses_figure(evaluation.losses)
     kept = captions.positions_caption(evaluation.cells, views) if positions else ""
     candidates += [
         ("granularity", "Units", captions.granularity_caption(evaluation), granularity),
         ("layers", "Layers", captions.layers_caption(evaluation) if layers else "", layers),
         ("positions", "Where tokens are kept", kept, positions),
+        ("losses", LOSSES, captions.losses_caption(evaluation.losses) if losses else "", losses),
     ]
     for key, title, caption, figure in candidates:
         if made := _drawing(prefix + key, title, caption, figure):
