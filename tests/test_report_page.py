@@ -17,7 +17,6 @@ from vorn.ledger import LedgerWriter
 from vorn.report import build_report, write_page
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
-from vorn.report.page.captions import losses_caption
 from vorn.report.page.cost import cost_table, shared_cost
 from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, shown_fixtures
 from vorn.report.page.forest import forest_figure
@@ -238,9 +237,6 @@ def test_the_parts_of_a_bar_of_losses_add_up_to_what_the_reference_hits():
     assert [bar.get_width() * 7 / 100 for bar in bars.values()] == pytest.approx([1, 1, 2, 3])
     assert list(bars)[1:3] == ["hit, evidence evicted (leaked)", "lost, evidence kept"]
     assert [bar.get_x() * 7 / 100 for bar in bars.values()] == pytest.approx([0, 1, 2, 4])
-    assert losses_caption(report.losses) == (
-        "5 losses in 1 cell; in 2 of them (40%) the evidence was kept; 1 of 2 hits came without it."
-    )
 
 
 def test_kept_positions_are_means_over_layers_heads_and_fixtures():

@@ -183,7 +183,7 @@ def _drawings(
         ("granularity", "Units", captions.granularity_caption(evaluation), granularity),
         ("layers", "Layers", captions.layers_caption(evaluation) if layers else "", layers),
         ("positions", "Where tokens are kept", kept, positions),
-        ("losses", LOSSES, captions.losses_caption(evaluation.losses) if losses else "", losses),
+        ("losses", LOSSES, "", losses),
     ]
     for key, title, caption, figure in candidates:
         if made := _drawing(prefix + key, title, caption, figure):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vorn.report.losses import LossRow
 from vorn.report.page.forest import MOST
 from vorn.report.page.layers import layer_lines
 from vorn.report.page.positions import BINS, kept_by_place
@@ -72,15 +71,6 @@ def positions_caption(cells: Sequence[CellRow], views: Sequence[View]) -> str:
         share = float(shown[most][part].sum() / shown[most].sum())
         parts.append(f"{share:.0%} of what {most} keeps stands in the {name} quarter")
     return f"Mean of {counted(len(views), 'fixture')}; {'; '.join(parts)}, the most of all cells."
-
-
-def losses_caption(rows: Sequence[LossRow]) -> str:
-    """All cells together: how many losses there are, and how many in spite of their evidence."""
-    lost, kept = sum(row.lost for row in rows), sum(row.kept_missed for row in rows)
-    share = f"; in {kept} of them ({kept / lost:.0%}) the evidence was kept" if lost else ""
-    hits, leaked = sum(row.hits for row in rows), sum(row.leaked for row in rows)
-    without = f"; {leaked} of {hits} hits came without it" if hits else ""
-    return f"{lost} losses in {counted(len(rows), 'cell')}{share}{without}."
 
 
 def _mean(cell: CellRow) -> str:

@@ -164,7 +164,7 @@
             show();
           });
           const key = make("span", "", "quiet");
-          key.append("share of layers and heads that kept it ", make("span", "", "scale"));
+          key.append("share of layers and heads that kept it ", make("span", "", "scale"), "; outlined: evidence");
           head.append(select, verdict(fixture.cells.find((one) => one.cell === index)), key);
           pane.append(head, paint(fixture.view, await inflate(fixture.view.kept[index])));
           return pane;
