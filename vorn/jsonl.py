@@ -26,8 +26,8 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     ContractWork: (ContractWork,),
 }
 _PARTS: Mapping[str, type[Resume] | type[ContractWork]] = {"resume": Resume, "contract_work": ContractWork}
-# Fields that ledgers of earlier versions lack, where they mean that nothing was recorded.
-_LATER: Mapping[str, Mapping[str, None]] = {"observation": {"contract_work": None}}
+# Fields that ledgers of earlier versions lack, with the value that means that nothing was recorded.
+_LATER: Mapping[str, Mapping[str, object]] = {"observation": {"subtask": "", "contract_work": None}}
 
 _REMEDY = "read it with the version of vorn that wrote it, or use another ledger_dir"
 

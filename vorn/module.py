@@ -154,6 +154,7 @@ class EvictionModule(LightningModule):
             kv_bytes=measured.kv_bytes,
             peak_bytes=peak,
             error=measured.error,
+            subtask=fixture.task,
             contract_work=measured.contract_work,
         )
 

@@ -116,6 +116,7 @@ class Observation:
     peak_bytes: int | None  # peak device memory during the fixture; process peak RSS on a CPU
     error: str | None = None
     resume: Resume | None = None  # of the second domain; None in the first
+    subtask: str = ""  # of the fixture, where the task is made of several; "" elsewhere, and in ledgers older than it
     contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
 
     def __post_init__(self) -> None:

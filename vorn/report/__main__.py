@@ -14,6 +14,7 @@ from vorn.records import BadInput
 from vorn.regrade import regrade
 from vorn.report.build import build_report
 from vorn.report.terminal import print_report
+from vorn.report.watch import watch
 from vorn.report.write import write_changes, write_page, write_report
 from vorn.stats.plan import SELECT
 from vorn.views import read_views
@@ -39,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--regrade", metavar="RULE", help="grade every completion by this rule; ledgers stay as they are"
     )
+    parser.add_argument("--watch", action="store_true", help="follow what running evaluations measure, until Ctrl-C")
+    parser.add_argument("--interval", type=float, metavar="SECONDS", help="between two looks of --watch")
     arguments = parser.parse_args(argv)
+    if arguments.watch or arguments.interval is not None:
+        return _watch(arguments, parser)
     changes = {name: getattr(arguments, name) for name in ("alpha", "margin") if getattr(arguments, name) is not None}
     if arguments.split:
         changes["split"] = SELECT if arguments.split == SELECT else None
@@ -70,6 +75,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "regraded.csv has each"
             )
         print(f"\nwritten to {arguments.out}: {', '.join(path.name for path in paths)}")
+    return 0
+
+
+def _watch(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    given = [name for name in vars(arguments) if getattr(arguments, name) != parser.get_default(name)]
+    foreign = [f"--{name}" for name in given if name not in ("ledgers", "watch", "interval")]
+    try:
+        if not arguments.watch:
+            raise BadInput(f"--interval={arguments.interval} is for --watch; add --watch or leave it out")
+        if foreign:
+            raise BadInput(f"--watch writes no report: {', '.join(foreign)} cannot stand beside it; leave one out")
+        if arguments.interval is not None and not 0 < arguments.interval <= 86400:
+            raise BadInput(f"--interval={arguments.interval}: legal are seconds > 0 and at most 86400, a day")
+        watch(arguments.ledgers, Console(), arguments.interval)
+    except BadInput as error:
+        print(f"vorn.report: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     return 0
 
 

@@ -16,6 +16,7 @@ from vorn.report.plans import Resolved, resolve_plan
 from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
+from vorn.report.subtasks import subtask_rows
 from vorn.stats import Interval, TestPlan, rate_sequence, wilson
 
 
@@ -78,6 +79,7 @@ def _evaluation(
         # Where a run may stop early, its sign-flip test would not be valid.
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, tested.by_cell, plan)),
         selection=tested.rows,
+        subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
         losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vorn.ledger import DamagedLine, Disagreement
 from vorn.records import REFERENCE, Manifest
 from vorn.report.losses import LossRow
+from vorn.report.subtasks import TaskRow
 from vorn.stats import Interval, TestPlan
 
 
@@ -225,6 +226,7 @@ class EvaluationReport:
     noise: tuple[NoiseRow, ...]
     budgets: tuple[BudgetRow, ...]
     selection: tuple[SelectionRow, ...]
+    subtasks: tuple[TaskRow, ...]  # empty unless the task is made of several
     losses: tuple[LossRow, ...]
     saved: Saved | None  # None unless the run may stop early
 
@@ -266,6 +268,11 @@ class Report:
     def selection(self) -> list[SelectionRow]:
         """Candidates of all evaluations: the rows of selection.csv."""
         return [row for evaluation in self.evaluations for row in evaluation.selection]
+
+    @property
+    def subtasks(self) -> list[TaskRow]:
+        """Cells by sub-task of all evaluations: the rows of tasks.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.subtasks]
 
     @property
     def losses(self) -> list[LossRow]:

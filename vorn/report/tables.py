@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vorn.report.losses import CEILING, WITHOUT, LossRow
@@ -12,6 +12,7 @@ from vorn.report.words import LOSSES, loss_sentences, margin_points, percent, po
 from vorn.stats import FAMILIES
 
 CELLS = "Cells"
+SUBTASKS = "Mean outcome by sub-task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ def tables(evaluation: EvaluationReport) -> Iterator[Table]:
     """Those of an evaluation that have rows, the cells first."""
     level = percent(evaluation.plan.level)
     yield _cells(evaluation, level)
+    if evaluation.subtasks:
+        names = list(dict.fromkeys(row.subtask for row in evaluation.subtasks))
+        yield Table(SUBTASKS, ("cell", *names, "total"), tuple(_by_subtask(evaluation, names)))
     for name in FAMILIES:
         if pairs := evaluation.family(name):
             yield Table(TITLES[name], _pair_header(level), tuple(map(_pair, pairs)))
@@ -106,6 +110,13 @@ def _budget(row: BudgetRow) -> tuple[str, ...]:
 def _candidate(row: SelectionRow) -> tuple[str, ...]:
     means = (_number(row.select_mean, ".1%"), _number(row.test_mean, ".1%"))
     return (row.cell, "yes" if row.chosen else "", str(row.n_select), means[0], str(row.n_test), means[1])
+
+
+def _by_subtask(evaluation: EvaluationReport, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    means = {(row.cell_id, row.subtask): row.mean_outcome for row in evaluation.subtasks}
+    for cell in evaluation.cells:
+        columns = [means.get((cell.cell_id, name)) for name in names]
+        yield (cell.cell, *(_number(mean, ".1%") for mean in (*columns, cell.mean_outcome)))
 
 
 def _loss_header(level: str) -> tuple[str, ...]:

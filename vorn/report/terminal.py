@@ -25,6 +25,9 @@ def print_report(report: Report, console: Console) -> None:
     for evaluation in report.evaluations:
         console.print(Text(f"\n{heading(evaluation, report)}: {evaluation.n_fixtures} fixtures", style="bold"))
         console.print(_cell_table(evaluation))
+        if evaluation.subtasks:
+            count = len({row.subtask for row in evaluation.subtasks})
+            console.print(Text(f"rates of its {count} sub-tasks are in tasks.csv and report.md"))
         for summary in summaries(evaluation):
             _print_summary(summary, console)
         if budgets := budget_summary(evaluation):

@@ -15,12 +15,13 @@ from vorn.regrade import Change
 from vorn.report.losses import LossRow
 from vorn.report.markdown import render
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
+from vorn.report.subtasks import TaskRow
 from vorn.views import View
 
 FIGURES = "figures"  # folder of the page's figures
 _OURS = re.compile(r"((\d+-)?(outcomes|granularity|layers|losses|positions|forest-\w+)|matrix-.+)\.(svg|png)")
 
-Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | Change
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | Change
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -81,6 +82,7 @@ def _special(report: Report, out_dir: Path) -> list[Path]:
         ("noise_floor", NoiseRow, report.noise),
         ("selection", SelectionRow, report.selection),
         ("losses", LossRow, report.losses),
+        ("tasks", TaskRow, report.subtasks),
     ]
     for name, _, rows in tables:
         if not rows:  # an earlier report's table would be taken for this one's

@@ -28,7 +28,7 @@ from vorn.report.page.positions import positions_figure
 from vorn.report.rows import EvaluationReport, Report
 from vorn.report.style import drawing, images, inline
 from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
-from vorn.report.tables import CELLS, Table, tables
+from vorn.report.tables import CELLS, SUBTASKS, Table, tables
 from vorn.report.words import CONTRADICTION, LOSSES, heading, how_to_read
 from vorn.stats import FAMILIES
 from vorn.views import View
@@ -78,6 +78,11 @@ class Section:
         return self.tables[CELLS]
 
     @property
+    def subtasks(self) -> Table | None:
+        """The table of sub-tasks, if there are several."""
+        return self.tables.get(SUBTASKS)
+
+    @property
     def losses(self) -> Table | None:
         """The table of losses, if there are any."""
         return self.tables.get(LOSSES)
@@ -95,7 +100,9 @@ class Section:
     @property
     def other_tables(self) -> list[Table]:
         """All but the cells and the families."""
-        return [table for title, table in self.tables.items() if title not in {CELLS, LOSSES, *TITLES.values()}]
+        return [
+            table for title, table in self.tables.items() if title not in {CELLS, SUBTASKS, LOSSES, *TITLES.values()}
+        ]
 
 
 @dataclass(frozen=True, slots=True)
