@@ -9,7 +9,7 @@ from rich.console import Console
 
 from vorn.evaluation import ReportFailed
 from vorn.loggers import guarded
-from vorn.report import build_report, write_report
+from vorn.report import build_report, write_page, write_report
 from vorn.snapshots.campaign import Campaign
 from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.show import print_matrix, write_matrix
@@ -39,6 +39,7 @@ class ResumeMatrix(Callback):
             campaign.look()
             paths = [*write_matrix(matrix, campaign.out_dir), *write_report(report, campaign.out_dir)]
             print_matrix(matrix, Console())
+            paths.append(write_page(report, contents.observations, campaign.out_dir)[0])
         except Exception as error:
             raise ReportFailed(
                 f"the report failed ({type(error).__name__}: {error}); everything measured is in "

@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from vorn.ledger import Disagreement
 from vorn.records import BadInput, Look
 from vorn.report import build_report
+from vorn.stats import wilson
 
 
 def only(report):
@@ -27,6 +28,7 @@ def test_cell_rows_count_what_is_there():
     assert (row.cell, row.n, row.n_errors, row.hits, row.hit_rate) == ("tova/token/25%", 4, 1, 2, 0.5)
     assert row.mean_outcome == (1 + 1 + 0 + 0.5) / 4
     assert (row.ci_low, row.ci_high, row.ci_method) == (pytest.approx(want.low), pytest.approx(want.high), "wilson")
+    assert (row.mean_low, row.mean_high) == (wilson(2.5, 4).low, wilson(2.5, 4).high)
     assert row.mean_budget_tokens == (25 + 25 + 55 + 25) / 4
     assert row.mean_kept_tokens == (10 + 10 + 20 + 10) / 4
     assert row.mean_evidence_kept == 0.5

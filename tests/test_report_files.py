@@ -23,7 +23,8 @@ from vorn.report.words import points, probability, sentence
 # The headers of the two tables are an interface, so they are written out here.
 CELLS = (
     "cell_id,cell,model,task,contract,policy,params,unit,budget,mean_budget_tokens,n,n_errors,hits,hit_rate,"
-    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of"
+    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of,"
+    "mean_low,mean_high"
 )
 PAIRS = (
     "lhs,rhs,model,task,n,n_excluded,both,lhs_only,rhs_only,neither,difference,difference_low,difference_high,"
@@ -184,6 +185,15 @@ def test_the_figure_shows_every_cell_with_its_interval():
         assert places["tova"][0] < places["h2o"][0] < places["random"][0]
         assert {tick.get_text() for tick in axes.get_xticklabels()} == {"64", "25%\n(25)"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full", "tova", "h2o", "random"]
+
+
+def test_graded_outcomes_are_drawn_as_means_and_not_as_hits():
+    """Nobody hits here: a figure of hit rates would be empty at 0."""
+    (axes,) = build_figure(report_of(*run_cell("hhhh", policy="full"), *run_cell("hh00"))).axes
+    (bar,) = axes.containers
+    assert list(bar.lines[0].get_ydata()) == [0.25]
+    assert axes.get_ylabel().startswith("mean outcome, 95 %")
+    assert [list(line.get_ydata()) for line in axes.lines if line.get_label() == "full"] == [[0.5, 0.5]]
 
 
 def test_no_two_lines_look_the_same():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
 from vorn.report.subtasks import subtask_rows
-from vorn.stats import TestPlan, rate_sequence, wilson
+from vorn.stats import Interval, TestPlan, rate_sequence, wilson
 
 
 def build_report(
@@ -94,8 +95,7 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
     counted = done or observations
     outcomes = [seen.outcome for seen in done if seen.outcome is not None]
     hits = sum(outcome == 1.0 for outcome in outcomes)
-    limits = rate_sequence(hits, len(done), plan.alpha) if plan.is_sequential and done else None
-    interval = limits or (wilson(hits, len(done), plan.level) if done else None)
+    rate, mean = (_interval(total, len(done), plan) for total in (hits, math.fsum(outcomes)))
     return CellRow(
         cell_id=first.cell_id,
         cell=first.cell,
@@ -112,14 +112,22 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         hits=hits,
         hit_rate=hits / len(done) if done else None,
         mean_outcome=_mean(outcomes),
-        ci_low=interval.low if interval else None,
-        ci_high=interval.high if interval else None,
+        ci_low=rate.low if rate else None,
+        ci_high=rate.high if rate else None,
         ci_method="confidence_sequence" if plan.is_sequential else "wilson",
         mean_kept_tokens=_mean([seen.kept_tokens for seen in done if seen.kept_tokens is not None]),
         mean_evidence_kept=_mean([seen.evidence_kept for seen in done if seen.evidence_kept is not None]),
         guards=first.guards,
         replica_of=first.replica_of,
+        mean_low=mean.low if mean else None,
+        mean_high=mean.high if mean else None,
     )
+
+
+def _interval(total: float, n: int, plan: TestPlan) -> Interval | None:
+    if not n:
+        return None
+    return rate_sequence(total, n, plan.alpha) if plan.is_sequential else wilson(total, n, plan.level)
 
 
 def _mean(values: Sequence[float]) -> float | None:

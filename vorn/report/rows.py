@@ -37,11 +37,18 @@ class CellRow:
     mean_evidence_kept: float | None
     guards: str
     replica_of: str  # cell_id of the cell that this one repeats (A/A), in no family; "" otherwise
+    mean_low: float | None  # of the mean outcome; the same as of the hit rate where outcomes are hits and misses
+    mean_high: float | None
 
     @property
     def is_reference(self) -> bool:
         """Whether nothing is evicted in this cell."""
         return self.policy == REFERENCE
+
+    @property
+    def is_fractional(self) -> bool:
+        """Whether some outcome is neither a hit nor a plain miss."""
+        return self.mean_outcome is not None and abs(self.mean_outcome * self.n - self.hits) > 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

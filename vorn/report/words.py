@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vorn.records import REFERENCE
 from vorn.report.losses import CEILING, EVIDENCE_KEPT, WITHOUT, LossRow
-from vorn.report.rows import BudgetRow, EvaluationReport, PairRow, Report
+from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, PairRow, Report
 from vorn.stats import TestPlan
 
 CONTRADICTION = (
@@ -51,6 +51,11 @@ def heading(evaluation: EvaluationReport, report: Report) -> str:
     same = [one for one in report.evaluations if (one.model, one.task) == (evaluation.model, evaluation.task)]
     suffix = f" (evaluation {evaluation.evaluation_id})" if len(same) > 1 else ""
     return f"{evaluation.model}, {evaluation.task}{suffix}"
+
+
+def outcome_name(cells: Sequence[CellRow]) -> str:
+    """`hit rate` where every outcome is a hit or a miss, else `mean outcome`."""
+    return "mean outcome" if any(cell.is_fractional for cell in cells) else "hit rate"
 
 
 def sentence(pair: PairRow) -> str:
