@@ -7,6 +7,7 @@ import sys
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
+from callbacks.wandb_tables import publish_matrix
 from vorn.evaluation import ReportFailed
 from vorn.loggers import guarded
 from vorn.report import build_report, write_page, write_report
@@ -47,6 +48,5 @@ class ResumeMatrix(Callback):
             ) from error
         print(f"\nreport: {', '.join(map(str, paths))}\nledgers: {campaign.folder}")
         sys.stdout.flush()
-        metrics = {f"ttft_s/{row.workload}/{row.cell}": row.ttft_s for row in matrix.rows}
         for logger in campaign.loggers:
-            guarded("logging the matrix", lambda logger=logger: logger.log_metrics(metrics, step=0))  # type: ignore[misc]
+            publish_matrix(matrix, logger)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from composing import CONF, changed_to, composed
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.ledger import read_ledger
@@ -55,9 +58,25 @@ def observations(tmp_path: Path) -> tuple[Observation, ...]:
     return read_ledger(*(tmp_path / "ledgers").iterdir()).observations
 
 
+class Uploads(WandbLogger):
+    """W&B without a run: keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, Any] = {}
+        self._run = SimpleNamespace(log=self.logged.update, summary={})
+
+    @property
+    def experiment(self) -> Any:
+        return self._run
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        found = self.logged[table]
+        return [dict(zip(found.columns, row, strict=True)) for row in found.data]
+
+
 @pytest.mark.integration
 def test_a_campaign_is_recorded_judged_and_resumed(
-    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert evaluate("snapshot_policy=[forecast,tail_lease]") == 0
     seen = observations(tmp_path)
@@ -84,10 +103,22 @@ def test_a_campaign_is_recorded_judged_and_resumed(
     assert "Mean time to the first token over that of forecast" in capsys.readouterr().out
     for name in ("matrix.csv", "matrix.md"):  # from the ledgers alone, without a setting of the run
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
+    uploads = Uploads()
+    monkeypatch.setattr("vorn.snapshots.run.make_loggers", lambda _: [uploads])
     assert evaluate("snapshot_policy=[forecast,lru]", "workload.seeds=4") == 0
     again = observations(tmp_path)
     assert again[: len(seen)] == seen
     assert len(again) == len(seen) + 7 * 3 + 3 * 7  # lru on the old seeds; three cells on the new one
+    rows = {(one["cell"], one["fixture_id"]): (one["outcome"], one["replay_tokens"]) for one in uploads.rows("resumes")}
+    assert rows == {
+        (one.cell, one.fixture_id): (one.outcome, one.resume.replay_tokens)
+        for one in again
+        if one.policy != "tail_lease" and one.resume  # not asked for this time
+    }
+    assert len(uploads.rows("resumes")) == len(rows)
+    assert [(one["cell"], one["verdict"]) for one in uploads.rows("matrix")] == [
+        ("full", "reference"), ("forecast/8", "baseline"), ("lru/8", "not shown")
+    ]  # fmt: skip
 
 
 def test_cells_and_identity_follow_the_configuration() -> None:
