@@ -9,7 +9,6 @@ from rich.console import Console
 
 from callbacks.wandb_tables import publish_matrix
 from vorn.evaluation import ReportFailed
-from vorn.loggers import guarded
 from vorn.report import build_report, write_page, write_report
 from vorn.snapshots.campaign import Campaign
 from vorn.snapshots.matrix import Judgement, build_matrix
