@@ -21,8 +21,15 @@ PARTS = {
     for name, part in (("resume", Resume), ("contract_work", ContractWork))
 }
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text()), st.just({}), *map(st.just, PARTS.values())
-)
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.lists(st.text()),
+    st.just({}),
+    *map(st.just, PARTS.values()),
+)  # fmt: skip
 
 
 def carefully(line: bytes) -> Observation | None:

@@ -77,6 +77,7 @@ def run(
     first_token: str = "refeed",
     tokens: int = TOKENS,
     eos_ids: frozenset[int] = frozenset(),
+    answer: tuple[int, ...] = (),
 ) -> Run:
     model = tiny_model(family)
     needs = frozenset().union(*(SCORERS[cell.name].needs(model_shape(model)) for cell in cells))
@@ -106,7 +107,7 @@ def run(
         patch.setattr(HeldGroup, "end_step", noting)
         done.decoding = decode(
             model, read, branches, first_token=first_token, last_token=int(prompt(tokens)[0, -1]), max_new_tokens=NEW,
-            eos_ids=eos_ids, pad_id=None, max_cells=64, max_bytes=2**31, on_logits=note,
+            eos_ids=eos_ids, pad_id=None, max_cells=64, max_bytes=2**31, on_logits=note, answer=answer,
         )  # fmt: skip
     return done
 
@@ -310,6 +311,19 @@ def test_guards_that_units_cannot_hold_any_more_are_an_error_of_that_row_alone()
     assert len(got.decoding.cells[0].token_ids) == 2  # the refed token's, and that of the step whose eviction failed
     ended = frozenset(got.decoding.cells[0].token_ids[:1])
     assert run("llama", [tight, roomy], eos_ids=ended).decoding.cells[0].error is None  # it was over by then
+
+
+def test_an_answer_is_weighed_while_the_budget_is_held_anew() -> None:
+    """What decoding has evicted from a row is there again when the answer is fed."""
+    cells = [*(Cell(name, 8) for name in SCORERS), Cell("vorn", 12, unit_ids=SENTENCES, rule=WHOLE)]
+    answer = prompt(5, seed=7)
+    got = run("llama", cells, answer=tuple(answer[0].tolist()))
+    ids = torch.cat([prompt(TOKENS), answer], dim=1)
+    for branch, cell in enumerate(cells):
+        told = Told("llama", cell, got.kept[branch], TOKENS, TOKENS - 1)
+        rows = [told.step(ids, TOKENS - 1 + step).double().log_softmax(dim=0) for step in range(5)]
+        nats = -sum(float(row[token]) for row, token in zip(rows, answer[0].tolist(), strict=True))
+        assert got.decoding.cells[branch].answer_nll == pytest.approx(nats, abs=5e-4)
 
 
 def test_h2o_adds_each_query_once() -> None:

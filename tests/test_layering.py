@@ -104,8 +104,10 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.grading", "vorn.cells", "vorn.contracts", "vorn.models", "vorn.data", "vorn.kv",
         "vorn.work",
     },
-    "vorn.bench": {"vorn.records", "vorn.kv"},
-    "vorn.bench_ledger": {"vorn.records", "vorn.ledger", "vorn.segments", "vorn.report", "vorn.stats"},
+    "vorn.bench": {
+        "vorn.records", "vorn.kv", "vorn.cells", "vorn.choices", "vorn.data", "vorn.models", "vorn.module",
+        "vorn.panel", "vorn.work", "callbacks",
+    },
     "vorn.loggers": set(),
     "vorn.hooks": {"vorn.evaluation"},
     "vorn.provenance": {"vorn.records", "vorn.processes"},
@@ -244,7 +246,8 @@ FORBIDDEN: dict[str, set[str]] = {
         for name in ("signals", "entries", "rotary", "scorers", "allocation", "retention", "policy", "batching")
     },
     "vorn.models": {"lightning", "wandb", "torchmetrics"},
-    "vorn.bench": {"lightning", "wandb", *CONFIGURATION},
+    "vorn.bench": {"wandb"},
+    **{f"vorn.bench.{name}": {"lightning", "wandb", *CONFIGURATION} for name in ("engine", "measures")},
     "vorn.data": {"wandb"},
     "vorn.work": {"lightning", "wandb", *CONFIGURATION},
     "vorn.module": {"wandb"},

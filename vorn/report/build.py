@@ -121,6 +121,7 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         replica_of=first.replica_of,
         mean_low=mean.low if mean else None,
         mean_high=mean.high if mean else None,
+        mean_answer_nll=_mean([seen.answer_nll for seen in done if seen.answer_nll is not None]),
     )
 
 
