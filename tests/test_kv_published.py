@@ -221,7 +221,7 @@ def test_attention_mass_of_a_single_head_and_its_refusals() -> None:
     ):
         with pytest.raises(BadInput, match=message):
             read("llama", AttentionMass(**{"layers": "all", "heads": "mean", "queries": 1} | changes))
-    for changes in ({"heads": "both"}, {"queries": 0}):
+    for changes in ({"heads": "both"}, {"queries": 0}, {"queries": "last"}):
         with pytest.raises(BadInput, match="of an attention-mass policy"):
             AttentionMass(**{"layers": "all", "heads": "mean", "queries": 1} | changes)
 
