@@ -185,3 +185,33 @@ def test_no_context_is_no_context_even_behind_a_template(
         assert prompt.context_tokens == 0
         assert prompt.context().input_ids == ()
     assert renderer.prompt(dataclasses.replace(given, question_start=4)).context_tokens > 0
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+@pytest.mark.parametrize("prefix", [" The fox has", " The fox has ", "\n"])
+def test_the_answers_tokens_continue_the_prompts(
+    pocket_tokenizer: Any, chatty: Any, template: str | None, prefix: str
+) -> None:
+    """Oracle: the text that the tokens of prompt and answer spell together, with one space between the two."""
+    tokenizer = chatty if template else pocket_tokenizer
+    renderer, given = Renderer(tokenizer, "auto"), dataclasses.replace(fixture(), answer_prefix=prefix)
+    prompt = renderer.prompt(given)
+    spelled = tokenizer.decode(prompt.input_ids + renderer.answer_ids(given))
+    assert spelled.removeprefix("" if template else tokenizer.bos_token).split()[-1] == "1234567"
+    assert spelled.endswith((" 1234567", "\n1234567"))
+    assert not spelled.endswith(("  1234567", "\n 1234567"))
+
+
+def test_an_answer_that_would_merge_with_the_prompt_is_tokenized_alone(pocket_tokenizer: Any) -> None:
+    renderer = Renderer(pocket_tokenizer, "auto")
+    given = dataclasses.replace(fixture(), answer_prefix=" The fox has ", answers=("house",))
+    joined = pocket_tokenizer(renderer.prompt(given).text + "house").input_ids
+    assert tuple(joined[: len(renderer.prompt(given).input_ids)]) != renderer.prompt(given).input_ids
+    assert renderer.answer_ids(given) == tuple(pocket_tokenizer("house", add_special_tokens=False).input_ids)
+
+
+@pytest.mark.parametrize("answers", [(), (" ",), ("", "12")])
+def test_a_first_answer_without_tokens_is_refused(pocket_tokenizer: Any, answers: tuple[str, ...]) -> None:
+    given = dataclasses.replace(fixture(), answers=answers)
+    with pytest.raises(BadInput, match=r"fixture 'f' has the first answer .*, which has no tokens; outcome.nll=true"):
+        Renderer(pocket_tokenizer, "auto").answer_ids(given)

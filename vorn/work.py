@@ -135,6 +135,7 @@ class Work:
             max_cells=self.settings.max_cells,
             max_bytes=self.settings.max_bytes,
             question=question,
+            answer=self.item.answer_ids,
         )
         decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
         return [self._measured(read, cell, decoded.get(id(cell)), decoding, len(question)) for cell in pruned]
@@ -154,6 +155,7 @@ class Work:
             prune_s=pruned.prune_s + (decoded.gather_s if decoded and pruned.kept else 0.0),
             decode_s=decoding.seconds,
             batch_rows=decoded.batch_rows if decoded else 0,
+            answer_nll=decoded.answer_nll if decoded else None,
             kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept, question_tokens),
         )
 

@@ -120,6 +120,7 @@ class Reforward:
             Greedy(work.max_new_tokens, work.eos_ids, work.tokenizer.pad_token_id),
             text=work.item.fixture.prompt,
             cached=is_cached(self.cached, work.model.dtype),
+            answer=work.item.answer_ids,
         )
 
 
@@ -135,6 +136,7 @@ def _measured(work: Work, read: Prefill, cell_id: str, done: Reforwarded) -> Mea
         budget_tokens=cell.resolve_budget(len(work.item.prompt.input_ids)),
         token_ids=done.token_ids,
         error=done.error,
+        answer_nll=done.answer_nll,
         kept_tokens=sum(map(len, done.active)) / choices,
         evidence_kept=seen / len(evidence) / choices if evidence else None,
         prefill_s=read.seconds,

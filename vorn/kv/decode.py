@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from time import perf_counter
 
 import torch
@@ -41,12 +42,14 @@ class Decoded:
         error: why the tokens are no answer; None if they are.
         batch_rows: cells decoded together with this one, itself included.
         gather_s: this cell's equal share of the time in which its batch's pruned caches were filled.
+        answer_nll: nats of the answer that `decode` was given; None without one.
     """
 
     token_ids: tuple[int, ...]
     error: str | None
     batch_rows: int
     gather_s: float
+    answer_nll: float | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Text:
     """A row's tokens so far."""
 
     token_ids: list[int] = field(default_factory=list)
+    answer_nll: float | None = None
     error: str | None = None
     is_done: bool = False
 
@@ -88,6 +92,13 @@ class Text:
             self.token_ids.append(token)
         ended = no_choice or token in greedy.eos_ids
         self.is_done = ended or len(self.token_ids) == greedy.max_new_tokens
+
+    def weigh(self, nats: float) -> None:
+        """Notes an answer's negative log-likelihood; one that is no number is an error."""
+        if isfinite(nats):
+            self.answer_nll = nats
+        else:
+            self.error = self.error or f"the answer's log-likelihood is {-nats}"
 
 
 def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
@@ -112,6 +123,7 @@ def decode(
     max_cells: int,
     max_bytes: int,
     question: tuple[int, ...] = (),
+    answer: tuple[int, ...] = (),
     on_logits: OnLogits | None = None,
 ) -> Decoding:
     """Continues a prompt greedily once per branch; the prefill is left as it was.
@@ -132,16 +144,28 @@ def decode(
         max_bytes: of a batch's pruned caches.
         question: ids that follow what was read: fed at once over each branch's cache, whose rows all get a copy then;
             the first token comes from the last one's logits.
+        answer: ids whose likelihood is asked for, as the text's next tokens, from the same caches: they are fed one by
+            one after the decoding, over the tokens that were generated.
         on_logits: sees every step's logits.
     """
     greedy = Greedy(max_new_tokens, eos_ids, pad_id)
     _check(first_token, question, greedy, max_cells, max_bytes)
     opening = (last_token,) if first_token == "refeed" else question
     first_new = prefill.signals.prompt_tokens - (first_token == "refeed")
-    room = len(opening) + max_new_tokens - 1
+    room = len(opening) + max(max_new_tokens, len(answer)) - 1
     moved = [vacated(branch.kept, first_new) for branch in branches]
     run = _Run(
-        model, prefill, greedy, first_new, opening, last_token, on_logits, [Text() for _ in branches], moved, room
+        model,
+        prefill,
+        greedy,
+        first_new,
+        opening,
+        last_token,
+        answer,
+        on_logits,
+        [Text() for _ in branches],
+        moved,
+        room,
     )
     rows = _rows(prefill, branches, first_new, None if question else first_new + room)
     drain(prefill.last_logits.device)
@@ -155,7 +179,9 @@ def decode(
     drain(prefill.last_logits.device)
     seconds = perf_counter() - start - sum(gather_s for _, gather_s in shares.values())
     texts = enumerate(run.texts)
-    return Decoding(tuple(Decoded(tuple(t.token_ids), t.error, *shares[index]) for index, t in texts), seconds)
+    return Decoding(
+        tuple(Decoded(tuple(t.token_ids), t.error, *shares[index], t.answer_nll) for index, t in texts), seconds
+    )
 
 
 def _check(first_token: str, question: tuple[int, ...], greedy: Greedy, max_cells: int, max_bytes: int) -> None:
@@ -181,7 +207,7 @@ def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int, end: int
     if end is not None and end > prefill.cache.capacity:
         raise BadInput(
             f"the prefill cache has room for {prefill.cache.capacity} positions, decoding needs {end}; "
-            f"raise `room` of the prefill to max_new_tokens={end - tokens}"
+            f"raise `room` of the prefill to the tokens that are fed, {end - tokens}"
         )
     full = [index for index, branch in enumerate(branches) if branch.kept is None]
     whole = full[0] if full and end is not None else None
@@ -211,6 +237,7 @@ class _Run:
     first_new: int  # position of the first token that is fed
     opening: tuple[int, ...]  # those fed at once before the first token is chosen; () if the prefill's logits choose it
     last_token: int
+    answer: tuple[int, ...]
     on_logits: OnLogits | None
     texts: list[Text]
     vacated: list[int]  # positions that each branch's decoding moves back by
@@ -227,16 +254,9 @@ class _Run:
         branches = [branch for group in groups for branch in group.branches]
         attention = GroupAttention(self.prefill.signals.shape)
         with overridden_attention(self.model, attention.replace):
-            fed, index = 0, 0 if self.opening else 1
-            while groups := [one for one in groups if not all(self.texts[row].is_done for row in one.branches)]:
-                rows = [row for group in groups for row in group.branches]
-                # A row that ended without a token goes on with any, as long as others of its group run.
-                last = [(self.texts[row].token_ids or [self.last_token])[-1:] for row in rows]
-                tokens = last if index else [list(self.opening)] * len(rows)
-                queries = range(self.first_new + fed, self.first_new + fed + len(tokens[0]))
-                attention.begin_step(groups, fed, queries)
-                self.step(rows, tokens, queries, index)
-                fed, index = fed + len(queries), index + 1
+            self.generate(groups, attention)
+            if self.answer:
+                self.weigh(groups, attention)
         return dict.fromkeys(branches, (len(branches), gather_s / len(branches)))
 
     def compact(self, group: RaggedGroup) -> None:
@@ -247,8 +267,37 @@ class _Run:
                 rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
                 compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
 
-    def step(self, rows: list[int], tokens: list[list[int]], queries: range, index: int) -> None:
-        """Feeds every row its tokens, all at the same positions, and gives it token number `index` of its text."""
+    def generate(self, groups: list[RaggedGroup], attention: GroupAttention) -> None:
+        """Gives every row its text; a group leaves the batch when all of its rows are done."""
+        fed, index = 0, 0 if self.opening else 1
+        while groups := [one for one in groups if not all(self.texts[row].is_done for row in one.branches)]:
+            rows = [row for group in groups for row in group.branches]
+            # A row that ended without a token goes on with any, as long as others of its group run.
+            last = [(self.texts[row].token_ids or [self.last_token])[-1:] for row in rows]
+            tokens = last if index else [list(self.opening)] * len(rows)
+            self.take(rows, index, self.forward(groups, attention, tokens, fed))
+            fed, index = fed + len(tokens[0]), index + 1
+
+    def weigh(self, groups: list[RaggedGroup], attention: GroupAttention) -> None:
+        """Gives every row the answer's negative log-likelihood, fed over the slots of what was generated."""
+        rows = [row for group in groups for row in group.branches]
+        total, fed = torch.zeros(len(rows), dtype=torch.float64), 0
+        for feed, token in zip([self.opening, *((token,) for token in self.answer)], self.answer, strict=False):
+            logits = self.prefill.last_logits.expand(len(rows), -1)
+            if feed:
+                logits = self.forward(groups, attention, [list(feed)] * len(rows), fed)
+            total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
+            fed += len(feed)
+        for row, nats in zip(rows, total.tolist(), strict=True):
+            self.texts[row].weigh(nats)
+
+    def forward(
+        self, groups: list[RaggedGroup], attention: GroupAttention, tokens: list[list[int]], fed: int
+    ) -> Tensor:
+        """Logits [rows, V] of each row's last token; rows get equally many, behind the `fed` ones before."""
+        rows = [row for group in groups for row in group.branches]
+        queries = range(self.first_new + fed, self.first_new + fed + len(tokens[0]))
+        attention.begin_step(groups, fed, queries)
         device = self.prefill.last_logits.device
         logits: Tensor = self.model(
             input_ids=torch.tensor(tokens, device=device),
@@ -260,7 +309,7 @@ class _Run:
             # A tensor, because some models cut the rows of their last layers when this is a number.
             logits_to_keep=torch.tensor([len(queries) - 1], device=device),
         ).logits
-        self.take(rows, index, logits[:, -1])
+        return logits[:, -1]
 
     def take(self, rows: Sequence[int], index: int, logits: Tensor) -> None:
         """Gives every row that still runs the token number `index` of its text, from [rows, V] logits."""

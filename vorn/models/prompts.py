@@ -81,6 +81,28 @@ class Renderer:
         text = self.text(prompt, answer_prefix)
         return len(self._tokenizer(text, add_special_tokens=not self._is_chat, verbose=False).input_ids)
 
+    def answer_ids(self, fixture: Fixture) -> tuple[int, ...]:
+        """The first answer's tokens as they would follow the prompt, behind a space unless the prompt ends in one.
+
+        Prompt and answer are tokenized as one text; where a token would hold characters of both, so that the model
+        could not have read the prompt as it did, the answer is tokenized alone.
+        Raises: BadInput for a fixture whose first answer has no tokens.
+        """
+        text = self.text(fixture.prompt, fixture.answer_prefix)
+        answer = (fixture.answers[0] if fixture.answers else "").strip()
+        answer = answer if text[-1:].isspace() else f" {answer}"
+        alone = self._tokenizer(text, add_special_tokens=not self._is_chat, verbose=False).input_ids
+        joined = self._tokenizer(text + answer, add_special_tokens=not self._is_chat, verbose=False).input_ids
+        ids = joined[len(alone) :]
+        if joined[: len(alone)] != alone:
+            ids = self._tokenizer(answer, add_special_tokens=False, verbose=False).input_ids
+        if not answer.strip() or not ids:
+            raise BadInput(
+                f"fixture {fixture.fixture_id!r} has the first answer {fixture.answers[:1]}, which has no tokens; "
+                "outcome.nll=true needs one whose likelihood can be told; give it, or outcome.nll=false"
+            )
+        return tuple(ids)
+
     def prompt(self, fixture: Fixture) -> Prompt:
         """Render and tokenize a fixture, and locate its evidence.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from vorn.report.notes import ledger_state, provenance, qualifications
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, Report, SelectionRow
 from vorn.report.summaries import BUDGETS, NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, heading, how_to_read, margin_points, percent, points, ratio
+from vorn.report.words import CONTRADICTION, NATS, heading, how_to_read, margin_points, nats, percent, points, ratio
 from vorn.stats import FAMILIES
 
 
@@ -41,8 +41,11 @@ def _evaluation(evaluation: EvaluationReport) -> list[str]:
 def _tables(evaluation: EvaluationReport) -> list[str]:
     level = percent(evaluation.plan.level)
     lines = ["### Cells", "", "![hit rate against budget](outcomes.png)", ""]
+    graded = nats(evaluation)
+    titles = ["cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"]
     lines += _table(
-        ("cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"), map(_cell, evaluation.cells)
+        [*titles, *(NATS if graded else ())],
+        ([*_cell(cell), *graded.get(cell.cell_id, ())] for cell in evaluation.cells),
     )
     for name in FAMILIES:
         if pairs := evaluation.family(name):
