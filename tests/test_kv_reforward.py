@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from tiny_models import FAMILIES as ALL_FAMILIES
 from tiny_models import WINDOW, prompt, tiny_model
 
 from vorn.kv.capture import Reader, prefill
@@ -152,14 +153,13 @@ SELECTORS: dict[str, tuple[Scorer, Unit, tuple[int, int], Callable[[Step], set[i
 }  # fmt: skip
 
 
-def harness(
-    family: str, select: Callable[[Step], set[int]], budget: int = BUDGET, eos: frozenset[int] = EOS, pad: int = -1
-) -> tuple[list[int], list[tuple[int, ...]]]:
+def loop(
+    family: str, select: Callable[[Step], set[int]], budget: int, next_token: Callable[[torch.Tensor], int | None]
+) -> list[tuple[int, ...]]:
     """The released loop: a forward of the active tokens, a dropping, a second forward, a token."""
     ids, positions, total = prompt(TOKENS)[0].tolist(), list(range(TOKENS)), np.zeros(TOKENS, dtype=np.float32)
-    tokens: list[int] = []
-    active = []
-    for _ in range(NEW):
+    active: list[tuple[int, ...]] = []
+    while True:
         logits, step = full_forward(family, ids, positions)
         step.total = total = total + step.last_row
         if len(ids) > budget:
@@ -167,19 +167,37 @@ def harness(
             ids, positions, total = [ids[k] for k in kept], [positions[k] for k in kept], total[kept]
             logits, _ = full_forward(family, ids, positions)
         active.append(tuple(positions))
+        token = next_token(logits)
+        if token is None:
+            return active
+        ids, positions = [*ids, token], [*positions, TOKENS + len(active) - 1]
+        total = np.append(total, np.float32(0))
+
+
+def harness(
+    family: str, select: Callable[[Step], set[int]], budget: int = BUDGET, pad: int = -1
+) -> tuple[list[int], list[tuple[int, ...]]]:
+    """The tokens that the loop finds best, and what it had before each."""
+    tokens: list[int] = []
+
+    def best(logits: torch.Tensor) -> int | None:
         if pad >= 0:
             logits[pad] = -torch.inf
-        token = int(logits.argmax())
-        if token in eos:
-            break
-        tokens.append(token)
-        ids, positions = [*ids, token], [*positions, TOKENS + len(tokens) - 1]
-        total = np.append(total, np.float32(0))
-    return tokens, active
+        tokens.append(int(logits.argmax()))
+        return tokens[-1] if len(tokens) < NEW else None
+
+    return tokens, loop(family, select, budget, best)
 
 
 def run(
-    family: str, name: str, *, cached: bool, budget: int = BUDGET, eos: frozenset[int] = EOS, pad: int | None = None
+    family: str,
+    name: str,
+    *,
+    cached: bool,
+    budget: int = BUDGET,
+    eos: frozenset[int] = EOS,
+    pad: int | None = None,
+    answer: tuple[int, ...] = (),
 ) -> Reforwarded:
     scorer, unit, (sinks, recent), _ = SELECTORS[name]
     rule = UnitRule(fill=False, fit="drop_lowest", pool="max", top_k=3)
@@ -187,7 +205,7 @@ def run(
     model, ids = tiny_model(family), prompt(TOKENS)
     read = prefill(model, ids, policy.needs(model_shape(model)), chunk_tokens=None, room=0, seed=0)
     cell = ReforwardCell(policy, budget, sinks, recent, UNITS)
-    return reforward(model, read, ids[0].tolist(), cell, Greedy(NEW, eos, pad), text=TEXT, cached=cached)
+    return reforward(model, read, ids[0].tolist(), cell, Greedy(NEW, eos, pad), text=TEXT, cached=cached, answer=answer)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -229,6 +247,12 @@ def test_nothing_is_dropped_before_the_budget_is_exceeded(
     assert (list(got.token_ids), list(got.active), got.evictions) == (tokens, active, evictions)
 
 
+@pytest.mark.parametrize("family", sorted(set(ALL_FAMILIES) - set(FAMILIES)))
+def test_stored_states_are_exact_in_every_family(family: str) -> None:
+    cached, plain = (run(family, "h2o", cached=one) for one in (True, False))
+    assert (cached.token_ids, cached.active) == (plain.token_ids, plain.active)
+
+
 @pytest.mark.parametrize("name", ["random, no guards", "sentence_tova, no guards"])
 def test_generated_tokens_can_be_dropped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "BUDGET", 4)
@@ -259,6 +283,22 @@ def test_ends_at_any_end_token_and_never_takes_the_pad_token() -> None:
     assert pad not in tokens
     ended = run("llama", "tova", cached=True, eos=frozenset({plain[3], 255}))
     assert (ended.token_ids, len(ended.active), ended.evictions) == (plain[:3], 4, 4)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(("family", "name"), [("gemma2", "vorn"), ("llama", "h2o")])
+def test_an_answer_is_weighed_in_the_same_loop(family: str, name: str, cached: bool) -> None:
+    answer, nats = (7, 130, 22, 22), []
+
+    def given(logits: torch.Tensor) -> int | None:
+        nats.append(-float(logits.double().log_softmax(-1)[answer[len(nats)]]))
+        return answer[len(nats) - 1] if len(nats) < len(answer) else None
+
+    loop(family, SELECTORS[name][3], BUDGET, given)
+    got, plain = run(family, name, cached=cached, answer=answer), run(family, name, cached=cached)
+    assert got.answer_nll == pytest.approx(sum(nats), abs=1e-3)
+    assert (plain.answer_nll, plain.token_ids, plain.active) == (None, got.token_ids, got.active)
+    assert got.forwards == plain.forwards + 2 * len(answer) - 1
 
 
 def test_cost_is_counted() -> None:
