@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from tiny_models import FAMILIES as ALL_FAMILIES
 from tiny_models import WINDOW, prompt, tiny_model
 
 from vorn.kv.capture import Reader, prefill
@@ -24,7 +25,7 @@ from vorn.kv.scorers.sink_recent import SinkRecent
 from vorn.kv.scorers.tova import Tova
 from vorn.kv.scorers.vorn import Vorn
 from vorn.kv.signals import Scorer
-from vorn.kv.units import Sentences, Tokens, UnitRule
+from vorn.kv.units import Adaptive, Sentences, Tokens, Unit, UnitRule
 from vorn.records import BadInput
 
 TOKENS, BUDGET, NEW, LAYER, TEXT, SEED = 61, 30, 6, 2, "a prompt", 17
@@ -114,39 +115,51 @@ def sentences(scores: Callable[[Step], list[float]]) -> Callable[[Step], set[int
     return lambda step: drop_units(scores(step), guards_of(len(step.positions)), step.positions)
 
 
+def adaptive(step: Step) -> set[int]:
+    """Sentences where the best of them stands out more than the best token does, decided anew at each dropping."""
+    scores = by_vorn(step)
+    unit = [UNITS[p] if p < TOKENS else 1000 + p for p in step.positions]
+    pooled = [max(s for s, u in zip(scores, unit, strict=True) if u == one) for one in sorted(set(unit))]
+    peaks = [(max(values) - np.mean(values)) / np.std(values) for values in (pooled, scores)]
+    by_sentence = bool(peaks[0] > peaks[1])
+    CHOSEN.append(by_sentence)
+    return (sentences if by_sentence else guarded)(by_vorn)(step)
+
+
+CHOSEN: list[bool] = []  # what `adaptive` decided
 LAST, TOTAL = lambda step: step.last_row.tolist(), lambda step: step.total.tolist()
 LAST_ROW, STEPS = (AttentionMass(layers="final", heads="mean", queries=queries) for queries in (1, "steps"))
 VORN = Vorn(layer=LAYER, window=16, direction="mean")
-SELECTORS: dict[str, tuple[Scorer, bool, tuple[int, int], Callable[[Step], set[int]]]] = {
-    "vorn": (VORN, False, (1, 16), guarded(by_vorn)),
-    "tova": (LAST_ROW, False, (1, 16), guarded(LAST)),
-    "h2o": (STEPS, False, (1, 16), guarded(TOTAL)),
-    "random": (Redraw(SEED), False, (1, 16), lambda s: drawn(s, guards_of(len(s.positions)))),
-    "random, no guards": (Redraw(SEED), False, (0, 0), lambda s: drawn(s, set())),
+TOKEN, SENTENCE, ADAPTIVE = Tokens(), Sentences("marks"), Adaptive("marks")
+SELECTORS: dict[str, tuple[Scorer, Unit, tuple[int, int], Callable[[Step], set[int]]]] = {
+    "vorn": (VORN, TOKEN, (1, 16), guarded(by_vorn)),
+    "tova": (LAST_ROW, TOKEN, (1, 16), guarded(LAST)),
+    "h2o": (STEPS, TOKEN, (1, 16), guarded(TOTAL)),
+    "random": (Redraw(SEED), TOKEN, (1, 16), lambda s: drawn(s, guards_of(len(s.positions)))),
+    "random, no guards": (Redraw(SEED), TOKEN, (0, 0), lambda s: drawn(s, set())),
     "sliding_window": (
-        SinkRecent(0), False, (0, 0), lambda s: set(range(len(s.positions) - BUDGET, len(s.positions))),
+        SinkRecent(0), TOKEN, (0, 0), lambda s: set(range(len(s.positions) - BUDGET, len(s.positions))),
     ),
     "prefix_suffix": (
-        SinkRecent(12), False, (0, 0),
+        SinkRecent(12), TOKEN, (0, 0),
         lambda s: {*range(12), *range(len(s.positions) - BUDGET + 12, len(s.positions))},
     ),
-    "sentence_vorn": (VORN, True, (1, 16), sentences(by_vorn)),
-    "sentence_h2o": (STEPS, True, (1, 16), sentences(TOTAL)),
-    "sentence_tova, no guards": (LAST_ROW, True, (0, 0), lambda s: drop_units(LAST(s), set(), s.positions)),
+    "sentence_vorn": (VORN, SENTENCE, (1, 16), sentences(by_vorn)),
+    "sentence_h2o": (STEPS, SENTENCE, (1, 16), sentences(TOTAL)),
+    "sentence_tova, no guards": (LAST_ROW, SENTENCE, (0, 0), lambda s: drop_units(LAST(s), set(), s.positions)),
     # The published forms score layers and heads apart; here their mean decides, as it does for units.
-    "published tova": (Tova(), False, (1, 16), guarded(lambda s: s.rows.tolist())),
-    "published h2o": (H2O(), False, (1, 16), guarded(lambda s: s.columns.tolist())),
+    "published tova": (Tova(), TOKEN, (1, 16), guarded(lambda s: s.rows.tolist())),
+    "published h2o": (H2O(), TOKEN, (1, 16), guarded(lambda s: s.columns.tolist())),
 }  # fmt: skip
 
 
-def harness(
-    family: str, select: Callable[[Step], set[int]], budget: int = BUDGET, eos: frozenset[int] = EOS, pad: int = -1
-) -> tuple[list[int], list[tuple[int, ...]]]:
+def loop(
+    family: str, select: Callable[[Step], set[int]], budget: int, next_token: Callable[[torch.Tensor], int | None]
+) -> list[tuple[int, ...]]:
     """The released loop: a forward of the active tokens, a dropping, a second forward, a token."""
     ids, positions, total = prompt(TOKENS)[0].tolist(), list(range(TOKENS)), np.zeros(TOKENS, dtype=np.float32)
-    tokens: list[int] = []
-    active = []
-    for _ in range(NEW):
+    active: list[tuple[int, ...]] = []
+    while True:
         logits, step = full_forward(family, ids, positions)
         step.total = total = total + step.last_row
         if len(ids) > budget:
@@ -154,27 +167,45 @@ def harness(
             ids, positions, total = [ids[k] for k in kept], [positions[k] for k in kept], total[kept]
             logits, _ = full_forward(family, ids, positions)
         active.append(tuple(positions))
+        token = next_token(logits)
+        if token is None:
+            return active
+        ids, positions = [*ids, token], [*positions, TOKENS + len(active) - 1]
+        total = np.append(total, np.float32(0))
+
+
+def harness(
+    family: str, select: Callable[[Step], set[int]], budget: int = BUDGET, pad: int = -1
+) -> tuple[list[int], list[tuple[int, ...]]]:
+    """The tokens that the loop finds best, and what it had before each."""
+    tokens: list[int] = []
+
+    def best(logits: torch.Tensor) -> int | None:
         if pad >= 0:
             logits[pad] = -torch.inf
-        token = int(logits.argmax())
-        if token in eos:
-            break
-        tokens.append(token)
-        ids, positions = [*ids, token], [*positions, TOKENS + len(tokens) - 1]
-        total = np.append(total, np.float32(0))
-    return tokens, active
+        tokens.append(int(logits.argmax()))
+        return tokens[-1] if len(tokens) < NEW else None
+
+    return tokens, loop(family, select, budget, best)
 
 
 def run(
-    family: str, name: str, *, cached: bool, budget: int = BUDGET, eos: frozenset[int] = EOS, pad: int | None = None
+    family: str,
+    name: str,
+    *,
+    cached: bool,
+    budget: int = BUDGET,
+    eos: frozenset[int] = EOS,
+    pad: int | None = None,
+    answer: tuple[int, ...] = (),
 ) -> Reforwarded:
-    scorer, by_unit, (sinks, recent), _ = SELECTORS[name]
+    scorer, unit, (sinks, recent), _ = SELECTORS[name]
     rule = UnitRule(fill=False, fit="drop_lowest", pool="max", top_k=3)
-    policy = CellPolicy(scorer, Sentences("marks") if by_unit else Tokens(), rule)
+    policy = CellPolicy(scorer, unit, rule)
     model, ids = tiny_model(family), prompt(TOKENS)
     read = prefill(model, ids, policy.needs(model_shape(model)), chunk_tokens=None, room=0, seed=0)
     cell = ReforwardCell(policy, budget, sinks, recent, UNITS)
-    return reforward(model, read, ids[0].tolist(), cell, Greedy(NEW, eos, pad), text=TEXT, cached=cached)
+    return reforward(model, read, ids[0].tolist(), cell, Greedy(NEW, eos, pad), text=TEXT, cached=cached, answer=answer)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -189,6 +220,22 @@ def test_tokens_and_kept_sets_are_those_of_the_released_loop(family: str, name: 
         assert max(map(len, got.active)) <= BUDGET
 
 
+def test_adaptive_units_are_decided_at_each_dropping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SELECTORS, "adaptive_vorn", (VORN, ADAPTIVE, (1, 16), adaptive))
+    monkeypatch.setitem(globals(), "UNITS", [token // 12 for token in range(TOKENS)])
+    tokens, active = harness("mistral", SELECTORS["adaptive_vorn"][3])
+    got = run("mistral", "adaptive_vorn", cached=True)
+    assert (list(got.token_ids), list(got.active), got.evictions) == (tokens, active, len(CHOSEN))
+    assert set(CHOSEN) == {True, False}, "one side only"
+
+
+def test_bytes_are_those_that_the_next_token_can_see() -> None:
+    read = prefill(tiny_model("gemma2"), prompt(TOKENS), frozenset(), chunk_tokens=None, room=0, seed=0)
+    for tokens in (WINDOW - 2, BUDGET):
+        seen = [min(tokens, window) for window in (WINDOW, 99, WINDOW, 99)]
+        assert read.cache.bytes_of(tokens) == sum(seen) * 2 * 2 * 16 * 4  # keys and values, heads, width, bytes
+
+
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize(("budget", "evictions"), [(TOKENS, 5), (TOKENS + 2, 3), (TOKENS + NEW, 0)])
 def test_nothing_is_dropped_before_the_budget_is_exceeded(
@@ -198,6 +245,12 @@ def test_nothing_is_dropped_before_the_budget_is_exceeded(
     tokens, active = harness("mistral", SELECTORS["h2o"][3], budget)
     got = run("mistral", "h2o", cached=cached, budget=budget)
     assert (list(got.token_ids), list(got.active), got.evictions) == (tokens, active, evictions)
+
+
+@pytest.mark.parametrize("family", sorted(set(ALL_FAMILIES) - set(FAMILIES)))
+def test_stored_states_are_exact_in_every_family(family: str) -> None:
+    cached, plain = (run(family, "h2o", cached=one) for one in (True, False))
+    assert (cached.token_ids, cached.active) == (plain.token_ids, plain.active)
 
 
 @pytest.mark.parametrize("name", ["random, no guards", "sentence_tova, no guards"])
@@ -230,6 +283,22 @@ def test_ends_at_any_end_token_and_never_takes_the_pad_token() -> None:
     assert pad not in tokens
     ended = run("llama", "tova", cached=True, eos=frozenset({plain[3], 255}))
     assert (ended.token_ids, len(ended.active), ended.evictions) == (plain[:3], 4, 4)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(("family", "name"), [("gemma2", "vorn"), ("llama", "h2o")])
+def test_an_answer_is_weighed_in_the_same_loop(family: str, name: str, cached: bool) -> None:
+    answer, nats = (7, 130, 22, 22), []
+
+    def given(logits: torch.Tensor) -> int | None:
+        nats.append(-float(logits.double().log_softmax(-1)[answer[len(nats)]]))
+        return answer[len(nats) - 1] if len(nats) < len(answer) else None
+
+    loop(family, SELECTORS[name][3], BUDGET, given)
+    got, plain = run(family, name, cached=cached, answer=answer), run(family, name, cached=cached)
+    assert got.answer_nll == pytest.approx(sum(nats), abs=1e-3)
+    assert (plain.answer_nll, plain.token_ids, plain.active) == (None, got.token_ids, got.active)
+    assert got.forwards == plain.forwards + 2 * len(answer) - 1
 
 
 def test_cost_is_counted() -> None:

@@ -22,7 +22,7 @@ from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import ModelShape, Signal
 from vorn.models.prompts import Prompt
 from vorn.records import BadInput, Observation
-from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, read_prompt
+from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt
 
 _LOG = logging.getLogger(__name__)
 
@@ -112,8 +112,7 @@ class EvictionModule(LightningModule):
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()  # after the handler: its traceback holds the tensors of the failed fixture
+        free_memory(self.model.device)  # after the handler: its traceback holds the tensors of the failed fixture
         tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
         return [_failed(cell, tokens, message) for cell in work.cells.values()]
 

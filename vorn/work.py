@@ -204,3 +204,9 @@ def read_prompt(
         seed=fixture_seed(item.fixture.fixture_id),
         evidence=item.prompt.evidence,
     )
+
+
+def free_memory(device: torch.device) -> None:
+    """Gives the memory that a failure left behind back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -80,51 +80,37 @@ class Reforward:
         return [self._cell(work, read, cell_id, units) for cell_id in work.cells]
 
     def _cell(self, work: Work, read: Prefill, cell_id: str, units: dict[Unit, list[int]]) -> Measured:
-        from vorn.work import Measured
+        from vorn.work import Measured, free_memory
 
-        cell, start = work.cells[cell_id], perf_counter()
-        budget = cell.resolve_budget(len(work.item.prompt.input_ids))
+        start = perf_counter()
         try:
-            done = self._decode(work, read, cell_id, budget, units)
+            return _measured(work, read, cell_id, self._decode(work, read, cell_id, units))
         except Exception as error:
-            _LOG.debug("fixture %s failed in %s", work.item.fixture.fixture_id, cell.label, exc_info=True)
-            return Measured(
-                cell=cell, budget_tokens=budget, error=f"{type(error).__name__}: {error}", kept_tokens=0.0,
-                evidence_kept=None, prefill_s=read.seconds, decode_s=0.0, batch_rows=1, kv_bytes=0,
-                contract_work=ContractWork(seconds=perf_counter() - start),
-            )  # fmt: skip
-        kept = sum(map(len, done.active)) / len(done.active)
-        evidence = set(work.item.prompt.evidence)
-        seen = sum(len(evidence.intersection(active)) for active in done.active)
+            message = f"{type(error).__name__}: {error}"
+            _LOG.debug("fixture %s failed in %s", work.item.fixture.fixture_id, cell_id, exc_info=True)
+        free_memory(work.model.device)  # after the handler: its traceback holds the tensors of the failed cell
+        cell, tokens = work.cells[cell_id], len(work.item.prompt.input_ids)
         return Measured(
             cell=cell,
-            budget_tokens=budget,
-            token_ids=done.token_ids,
-            error=done.error,
-            kept_tokens=kept,
-            evidence_kept=seen / len(evidence) / len(done.active) if evidence else None,
+            budget_tokens=cell.resolve_budget(tokens),
+            error=message,
+            kept_tokens=0.0,
+            evidence_kept=None,
             prefill_s=read.seconds,
-            prune_s=done.score_s,
             decode_s=0.0,
             batch_rows=1,
-            kv_bytes=round(kept * sum(read.cache.slot_bytes())),
-            contract_work=ContractWork(
-                seconds=done.seconds - done.score_s,
-                forwards=done.forwards,
-                read_tokens=done.forward_tokens,
-                evictions=done.evictions,
-            ),
+            kv_bytes=0,
+            contract_work=ContractWork(seconds=perf_counter() - start),
         )
 
-    def _decode(
-        self, work: Work, read: Prefill, cell_id: str, budget: int, units: dict[Unit, list[int]]
-    ) -> Reforwarded:
+    def _decode(self, work: Work, read: Prefill, cell_id: str, units: dict[Unit, list[int]]) -> Reforwarded:
         from vorn.kv.decode import Greedy
         from vorn.kv.reforward import ReforwardCell, is_cached, reforward
 
         policy, prompt = work.policies[cell_id], work.item.prompt
         if policy.unit not in units:
             units[policy.unit] = policy.unit(prompt.text, prompt.offsets)
+        budget = work.cells[cell_id].resolve_budget(len(prompt.input_ids))
         sinks, recent = work.cells[cell_id].resolve_guards(budget)
         return reforward(
             work.model,
@@ -134,4 +120,34 @@ class Reforward:
             Greedy(work.max_new_tokens, work.eos_ids, work.tokenizer.pad_token_id),
             text=work.item.fixture.prompt,
             cached=is_cached(self.cached, work.model.dtype),
+            answer=work.item.answer_ids,
         )
+
+
+def _measured(work: Work, read: Prefill, cell_id: str, done: Reforwarded) -> Measured:
+    """What is kept is the mean over the choices of a token."""
+    from vorn.work import Measured
+
+    cell, choices = work.cells[cell_id], len(done.active)
+    evidence = set(work.item.prompt.evidence)
+    seen = sum(len(evidence.intersection(active)) for active in done.active)
+    return Measured(
+        cell=cell,
+        budget_tokens=cell.resolve_budget(len(work.item.prompt.input_ids)),
+        token_ids=done.token_ids,
+        error=done.error,
+        answer_nll=done.answer_nll,
+        kept_tokens=sum(map(len, done.active)) / choices,
+        evidence_kept=seen / len(evidence) / choices if evidence else None,
+        prefill_s=read.seconds,
+        prune_s=done.score_s,
+        decode_s=0.0,
+        batch_rows=1,
+        kv_bytes=round(sum(read.cache.bytes_of(len(active)) for active in done.active) / choices),
+        contract_work=ContractWork(
+            seconds=done.seconds - done.score_s,
+            forwards=done.forwards,
+            read_tokens=done.forward_tokens,
+            evictions=done.evictions,
+        ),
+    )

@@ -100,6 +100,13 @@ class Text:
         """Ends the text; the first error stays."""
         self.error, self.is_done = self.error or error, True
 
+    def weigh(self, nats: float) -> None:
+        """Notes an answer's negative log-likelihood; one that is no number is an error."""
+        if isfinite(nats):
+            self.answer_nll = nats
+        else:
+            self.error = self.error or f"the answer's log-likelihood is {-nats}"
+
 
 def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
     """Best token of each row of [rows, V] logits, NaN and the pad token excluded; and the rows with nothing but NaN."""
@@ -304,10 +311,7 @@ class _Run:
             total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
             fed += len(feed)
         for row, nats in zip(rows, total.tolist(), strict=True):
-            if isfinite(nats):
-                self.texts[row].answer_nll = nats
-            else:
-                self.texts[row].error = self.texts[row].error or f"the answer's log-likelihood is {-nats}"
+            self.texts[row].weigh(nats)
 
     def forward(
         self, groups: Sequence[DecodingGroup], attention: GroupAttention, tokens: list[list[int]], fed: int

@@ -9,7 +9,7 @@ tokens, as the models' own masks do, so that a local layer sees the last W token
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -52,9 +52,11 @@ class Reforwarded:
     Attributes:
         token_ids: without the end-of-sequence token.
         error: why the tokens are no answer; None if they are.
+        answer_nll: nats of the answer that was given, tokens being dropped from it as from what is generated; None
+            without one.
         active: for each choice of a token, the last one included, the absolute positions it was made from.
         evictions: how often tokens were dropped.
-        forwards: of this cell alone; the shared reading of the prompt is not among them.
+        forwards: of this cell alone, an answer's among them; the shared reading of the prompt is not.
         forward_tokens: tokens that went through them.
         score_s: seconds of scoring and selection.
         seconds: of everything, `score_s` included, device drained.
@@ -62,6 +64,7 @@ class Reforwarded:
 
     token_ids: tuple[int, ...]
     error: str | None
+    answer_nll: float | None
     active: tuple[tuple[int, ...], ...]
     evictions: int
     forwards: int
@@ -100,6 +103,7 @@ def reforward(
     *,
     text: str,
     cached: bool,
+    answer: Sequence[int] = (),
 ) -> Reforwarded:
     """Continues a prompt greedily, dropping tokens from the text.
 
@@ -111,19 +115,30 @@ def reforward(
         greedy: how tokens are chosen.
         text: the fixture's prompt, for policies that draw by it.
         cached: False: every step reads all active tokens. True: the new token alone, over what was stored.
+        answer: ids whose likelihood is asked for, as the text's next tokens.
     Raises: ValueError if scores are no numbers, or guarded units exceed the budget.
     """
     device = prompt.last_logits.device
     drain(device)
     start = perf_counter()
     run = _Run(model, prompt, input_ids, cell, greedy, text, cached)
-    run.decode()
+    said = run.generate()
+    runs = [run]
+    if answer:
+        runs.append(_Run(model, prompt, input_ids, cell, greedy, text, cached))
+        said.weigh(runs[1].weigh(answer))
     drain(device)
-    said = run.said
     return Reforwarded(
-        tuple(said.token_ids), said.error, tuple(run.active), run.evictions, run.forwards, run.forward_tokens,
-        run.score_s, perf_counter() - start,
-    )  # fmt: skip
+        tuple(said.token_ids),
+        said.error,
+        said.answer_nll,
+        tuple(run.active),
+        run.evictions,
+        sum(one.forwards for one in runs),
+        sum(one.forward_tokens for one in runs),
+        sum(one.score_s for one in runs),
+        perf_counter() - start,
+    )
 
 
 class _Run:
@@ -146,24 +161,50 @@ class _Run:
         self.before: dict[Signal, Tensor] = {}  # of the growing signals, when the tokens are read again
         self.reader: Reader | None = None
         self.accumulators: dict[Signal, Accumulator] = {}
-        self.said = Text()
         self.active: list[tuple[int, ...]] = []
         self.evictions = self.forwards = self.forward_tokens = 0
         self.score_s = 0.0
 
-    def decode(self) -> None:
-        """Chooses token after token. The first step's scoring forward is the shared reading of the prompt."""
+    def generate(self) -> Text:
+        """What is said, token after token."""
+        said = Text()
+
+        def best(logits: Tensor) -> int | None:
+            tokens, without_choice = choose(logits[None], self.greedy)
+            said.take(tokens[0], without_choice[0], self.greedy)
+            return None if said.is_done else tokens[0]
+
+        self.go_on(best)
+        return said
+
+    def weigh(self, answer: Sequence[int]) -> float:
+        """Negative log-likelihood of an answer, in nats, summed over its tokens."""
+        total, left = 0.0, list(answer)
+
+        def given(logits: Tensor) -> int | None:
+            nonlocal total
+            token = left.pop(0)
+            total -= float(logits.float().log_softmax(dim=-1)[token])
+            return token if left else None
+
+        self.go_on(given)
+        return total
+
+    def go_on(self, next_token: Callable[[Tensor], int | None]) -> None:
+        """Asks for token after token, until there is None.
+
+        The first step's scoring forward is the shared reading of the prompt.
+        """
         logits, next_position = self.prompt.last_logits, len(self.ids)
         while True:
             if len(self.ids) > self.cell.budget_tokens:
                 self.drop()
                 logits = self.read_again()
             self.active.append(tuple(self.positions))
-            tokens, without_choice = choose(logits[None], self.greedy)
-            self.said.take(tokens[0], without_choice[0], self.greedy)
-            if self.said.is_done:
+            token = next_token(logits)
+            if token is None:
                 return
-            self.ids.append(tokens[0])
+            self.ids.append(token)
             self.positions.append(next_position)
             self.units.append(self.units[-1] + 1)
             next_position += 1
