@@ -33,7 +33,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.claims": {"vorn.records", "vorn.ledger", "vorn.pulse"},
     "vorn.stats": {"vorn.records"},
     "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.regrade", "vorn.views"},
-    "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats"},
+    "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.segments", "vorn.report"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},
     "vorn.fuse": {"vorn.records", "vorn.choices"},

@@ -54,9 +54,10 @@ def budget_rows(cells: Sequence[CellRow], by_cell: Observations, plan: TestPlan)
     """Policies against each other at the same unit, guards and contract, where both ran at two budgets or more.
 
     A policy's need on a fixture is the smallest budget, in tokens, at which it hits; the prompt's length if it never
-    does and the reference hits. Only budgets that both ran at count. Own family for Holm's correction.
+    does and the reference hits. Only budgets that both ran at count. Own family for Holm's correction. Nothing where
+    the prompt's length is not known, as in results that others have published.
     """
-    lines = [line for line in _lines(cells) if len(line.cells) > 1]
+    lines = [line for line in _lines(cells) if len(line.cells) > 1 and _has_lengths(by_cell[line.reference.cell_id])]
     rows = []
     for lhs, rhs in combinations(lines, 2):
         budgets = [budget for budget in lhs.cells if budget in rhs.cells]
@@ -79,6 +80,10 @@ def _lines(cells: Sequence[CellRow]) -> Iterator[_Line]:
         references[key] = reference
     for key, group in groups.items():
         yield _Line(group, references[key])
+
+
+def _has_lengths(reference: Sequence[Observation]) -> bool:
+    return all(seen.prompt_tokens is not None for seen in reference if seen.outcome is not None)
 
 
 def _row(lhs: _Line, rhs: _Line, budgets: Sequence[str], by_cell: Observations, plan: TestPlan) -> BudgetRow:
