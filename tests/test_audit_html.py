@@ -11,6 +11,7 @@ from vorn.audit.__main__ import main
 from vorn.audit.artifact import read_artifact
 from vorn.audit.evaluations import published_contents
 from vorn.report import build_report
+from vorn.report.figure import build_figure
 
 
 def contents_of(folder, rows, **more):
@@ -43,7 +44,17 @@ def test_rows_become_cells_by_what_their_method_says(tmp_path):
         ("policies", "vorn/token/512", "tova/token/512"): 0.5,
         ("units", "vorn/token/512", "vorn/sentence/512"): 0.25,
     }
-    assert evaluation.budgets == ()  # prompts' lengths are not known
+
+
+def test_without_lengths_of_prompts_there_is_no_budget_to_success_and_without_a_budget_no_point(tmp_path):
+    names = {"token_vorn": "1110", "tova": "0011"}
+    rows = [row("ceiling", "1111", method="vanilla", budget=None), row("free", "1010", method="h2o", budget=None)]
+    rows += [row(f"{name} {n}", marks, method=name, budget=n) for name, marks in names.items() for n in (256, 512)]
+    report = build_report(contents_of(tmp_path, rows))
+    assert len(report.cells) == 6
+    assert report.budgets == []
+    (axes,) = build_figure(report).axes
+    assert [len(bar.lines[0].get_xdata()) for bar in axes.containers] == [0, 2, 2]
 
 
 def test_runs_of_one_setting_are_told_apart_by_their_labels_unless_they_are_the_same(tmp_path):
