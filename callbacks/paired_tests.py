@@ -33,4 +33,4 @@ class PairedTests(Callback):
         print(f"\nreport: {', '.join(map(str, paths))}\nledger: {self._evaluation.folder}")
         sys.stdout.flush()
         for logger in self._evaluation.loggers:
-            publish(report, logger)
+            publish(report, logger, self._evaluation.folder, paths)
