@@ -31,13 +31,14 @@ def evaluate(random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WANDB_RUN_GROUP", "a sweep")
     monkeypatch.delenv("WANDB_RUN_ID", raising=False)
 
-    def run(*overrides: str) -> int:
+    wandb = ("logger=wandb", f"logger.save_dir={tmp_path}", "callbacks.fixtures.flush_every=1")
+
+    def run(*overrides: str, logger: tuple[str, ...] = wandb) -> int:
         from vorn import run
 
         small = ("task.context_tokens=300", "task.keys=4", "budget=[32]", "policy=[random]", "unit=[token]")
-        given = (f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / 'ledgers'}", "logger=wandb")
-        flush = ("callbacks.fixtures.flush_every=1", f"logger.save_dir={tmp_path}")
-        cfg = composed(*small, *given, *flush, *overrides)
+        given = (f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / 'ledgers'}")
+        cfg = composed(*small, *given, *logger, *overrides)
         return run.evaluate(cfg, plan_panel(cfg), tmp_path / "out")
 
     return run
@@ -77,6 +78,25 @@ def test_an_offline_run_holds_fixtures_cells_pairs_figures_and_files(
     names = [path.name for path in folder.iterdir() if path.suffix in (".jsonl", ".views")]
     assert second.artifacts[f"ledger:ledger-{second.id}"] == sorted(names)
     assert {"cells.csv", "pairs.csv", "report.md"} < set(second.artifacts[f"report:report-{second.id}"])
+
+
+def note(job: Any, config: dict[str, Any]) -> Any:
+    """A logger that cannot be made, and leaves the title of its job where the ledger is."""
+    Path(config["ledger_dir"], "made").write_text(job.title)
+    raise RuntimeError("no logger")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("rank", "made"), [("0", True), ("1", False)])
+def test_of_several_processes_the_first_publishes(
+    evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str, made: bool
+) -> None:
+    for name, value in (("RANK", rank), ("LOCAL_RANK", rank), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    (tmp_path / "ledgers").mkdir()
+    logger = ("logger=none", "+logger={_target_: tests.test_wandb.note, _partial_: true}")
+    assert evaluate("limit=1", logger=logger) == 0
+    assert (tmp_path / "ledgers" / "made").exists() == made
 
 
 class Resumed:
