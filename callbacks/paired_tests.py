@@ -36,4 +36,4 @@ class PairedTests(Callback):
         print(f"\nreport: {', '.join(map(str, [page[0], *paths]))}\nledger: {self._evaluation.folder}")
         sys.stdout.flush()
         for logger in self._evaluation.loggers:
-            publish(report, logger)
+            publish(report, logger, self._evaluation.folder, [*paths, *page])

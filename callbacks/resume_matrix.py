@@ -7,7 +7,7 @@ import sys
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
-from callbacks.wandb_tables import publish_matrix
+from callbacks.wandb_resumes import publish_matrix
 from vorn.evaluation import ReportFailed
 from vorn.report import build_report, write_page, write_report
 from vorn.snapshots.campaign import Campaign
@@ -47,5 +47,4 @@ class ResumeMatrix(Callback):
             ) from error
         print(f"\nreport: {', '.join(map(str, paths))}\nledgers: {campaign.folder}")
         sys.stdout.flush()
-        for logger in campaign.loggers:
-            publish_matrix(matrix, logger)
+        publish_matrix(matrix, campaign.loggers)

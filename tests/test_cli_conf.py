@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from vorn.choices import default_options
 from vorn.panel import plan_panel
 
-# What stands under hydra/ needs a launcher plugin, which is the user's choice.
-FILES = [path for path in sorted(CONF.glob("*/**/*.yaml")) if "hydra" not in path.relative_to(CONF).parts]
+# What stands under hydra/ needs a launcher plugin, which is the user's choice; sweep/ is W&B's.
+FILES = [path for path in sorted(CONF.glob("*/**/*.yaml")) if path.relative_to(CONF).parts[0] not in ("hydra", "sweep")]
 AXES = ("policy", "allocation", "unit", "guards", "contract")
 RESUME = ("snapshot_policy", "workload", "placement", "cost", "engine", "pool", "verdict")  # of experiment=warm_resume
 RESUME_FILES = [path for path in FILES if path.parent.name in RESUME]

@@ -71,9 +71,14 @@ def _lines(evaluation: EvaluationReport, unit: str) -> list[_Line]:
             label = cell.policy + (f"({cell.params})" if cell.params else "")
             groups.setdefault(", ".join([label, *(getattr(cell, name) for name in several)]), []).append(cell)
     return [
-        _Line(label, tuple(sorted((cell for cell in cells if cell.n), key=lambda cell: cell.mean_budget_tokens)))
+        _Line(label, tuple(sorted(filter(_has_place, cells), key=lambda cell: cell.mean_budget_tokens)))
         for label, cells in groups.items()
     ]
+
+
+def _has_place(cell: CellRow) -> bool:
+    """Whether there is something to draw; others' results may come without the budget."""
+    return cell.n > 0 and cell.mean_budget_tokens > 0.0
 
 
 def _panel(axes: Any, evaluation: EvaluationReport, unit: str, styles: Mapping[str, Mapping[str, str]]) -> None:

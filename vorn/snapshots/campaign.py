@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
-from vorn.records import Manifest, Observation
+from vorn.records import Manifest, Observation, digest
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.plan import CampaignPlan, WorkloadPlan
 from vorn.snapshots.requests import Instance
@@ -75,6 +75,16 @@ class Campaign:
             one.evaluation_id: {cell.cell_id(one.evaluation_id): cell for cell in one.cells}
             for one in self.plan.workloads
         }
+
+    @property
+    def run_id(self) -> str:
+        """Of its runs in loggers: the same cells of the same evaluations."""
+        return digest({name: sorted(cells) for name, cells in self.cells.items()})
+
+    @property
+    def title(self) -> str:
+        """Its workloads."""
+        return f"warm resume: {', '.join(dict.fromkeys(one.task for one in self.plan.workloads))}"
 
     @cached_property
     def writer(self) -> Writer:

@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     campaign = Campaign(plan, Path(cfg.ledger_dir), manifest, out_dir)
     todo = campaign.todo()
     callbacks = make_callbacks(cfg.callbacks, campaign)
-    campaign.loggers.extend(make_loggers(cfg.logger))
+    campaign.loggers.extend(make_loggers(cfg, campaign))
     instances = sum(len(one.instances) for one in plan.workloads)
     try:
         if todo:
