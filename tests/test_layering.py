@@ -83,8 +83,9 @@ EDGES: dict[str, set[str]] = {
     "vorn.work": {"vorn.records", "vorn.cells", "vorn.models", "vorn.data", "vorn.kv"},
     "vorn.module": {
         "vorn.records", "vorn.grading", "vorn.cells", "vorn.contracts", "vorn.models", "vorn.data", "vorn.kv",
-        "vorn.work",
+        "vorn.work", "vorn.memory",
     },
+    "vorn.memory": {"vorn.records", "vorn.work"},
     "vorn.bench": {"vorn.records", "vorn.kv"},
     "vorn.bench_ledger": {"vorn.records", "vorn.ledger", "vorn.segments", "vorn.report", "vorn.stats"},
     "vorn.loggers": set(),
@@ -221,6 +222,7 @@ FORBIDDEN: dict[str, set[str]] = {
         for name in ("signals", "entries", "rotary", "scorers", "allocation", "retention", "policy", "batching")
     },
     "vorn.models": {"lightning", "wandb", "torchmetrics"},
+    "vorn.memory": {"vorn.records", "vorn.work"},
     "vorn.bench": {"lightning", "wandb", *CONFIGURATION},
     "vorn.data": {"wandb"},
     "vorn.work": {"lightning", "wandb", *CONFIGURATION},

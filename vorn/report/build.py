@@ -10,6 +10,7 @@ from vorn.ledger import LedgerContents
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
 from vorn.report.columns import make_columns
+from vorn.report.effort import effort
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
 from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
@@ -81,6 +82,7 @@ def _evaluation(
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, columns, plan)),
         selection=tested.rows,
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
+        effort=effort(observations, manifests),
     )
 
 
