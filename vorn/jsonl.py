@@ -69,10 +69,10 @@ def observation(line: bytes) -> Observation | None:
 
 
 def parse(line: bytes) -> object | None:
-    """The JSON value of a line, or None where it is not JSON, as a line that was cut off."""
+    """The JSON value of a line, or None where it is not JSON, as a line that was cut off, or nests without end."""
     try:
         return json.loads(line.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
+from vorn.records import Manifest
 from vorn.report.rows import BudgetRow, EvaluationReport, PairRow, Report
 from vorn.stats import TestPlan
 
 CONTRADICTION = (
     "* The interval and p, both uncorrected, disagree on whether 0 is possible; the verdict follows p(Holm)."
 )
+
+
+def printable(value: Any) -> Any:
+    """The value with every text in it as a terminal may show it: what would command the terminal is spelled out."""
+    if isinstance(value, str):
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
+    if isinstance(value, tuple):
+        return tuple(map(printable, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, Manifest)):
+        return dataclasses.replace(
+            value, **{f.name: printable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        )
+    return value
 
 
 def how_to_read(plan: TestPlan) -> str:
