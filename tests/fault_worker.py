@@ -15,7 +15,7 @@ from factories import make_manifest, make_observation
 
 from vorn.claims import Claims
 from vorn.evaluation import Evaluation
-from vorn.ledger import LedgerWriter
+from vorn.ledger import LedgerWriter, writable
 from vorn.records import digest
 
 
@@ -55,20 +55,20 @@ def main(given: Path, ledgers: Path, claimed: Callable[[], object] = lambda: Non
         if number == 0:
             claimed()
         time.sleep(0.01 * draw(claim.fixture_id))
-        run.writer.append(
-            [
-                make_observation(
-                    evaluation_id=run.evaluation_id,
-                    cell_id=cell_id,
-                    fixture_id=claim.fixture_id,
-                    fixture_index=places[claim.fixture_id],
-                    fingerprint=run.fingerprints[claim.fixture_id],
-                    policy=run.cells[cell_id].policy,
-                    unit=run.cells[cell_id].unit,
-                    budget=run.cells[cell_id].budget,
-                    outcome=float(draw(claim.fixture_id, cell_id) < (0.9 if run.cells[cell_id].is_reference else 0.5)),
-                )
-                for cell_id in claim.cell_ids
-            ]
-        )
+        block = [
+            make_observation(
+                evaluation_id=run.evaluation_id,
+                cell_id=cell_id,
+                fixture_id=claim.fixture_id,
+                fixture_index=places[claim.fixture_id],
+                fingerprint=run.fingerprints[claim.fixture_id],
+                policy=run.cells[cell_id].policy,
+                unit=run.cells[cell_id].unit,
+                budget=run.cells[cell_id].budget,
+                outcome=float(draw(claim.fixture_id, cell_id) < (0.9 if run.cells[cell_id].is_reference else 0.5)),
+            )
+            for cell_id in claim.cell_ids
+        ]
+        with writable(run.folder):
+            run.writer.append(block)
     run.close()

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vorn.jsonl import decode, encode, observation, parse
-from vorn.records import BadInput, ContractWork, Look, Observation, Resume
+from vorn.records import BadInput, ContractWork, FixtureRun, Look, Observation, Resume
 
 WHOLE: dict[str, Any] = json.loads(encode([make_observation()]))
 _TYPED = {"int": 1, "float": 1.0, "bool": True, "str": "a"}
 PARTS = {
     name: {field.name: _TYPED.get(str(field.type)) for field in dataclasses.fields(part)}
-    for name, part in (("resume", Resume), ("contract_work", ContractWork))
+    for name, part in (("resume", Resume), ("contract_work", ContractWork), ("fixture_run", FixtureRun))
 }
 VALUES = st.one_of(
     st.none(),
@@ -29,7 +29,7 @@ VALUES = st.one_of(
     st.lists(st.text()),
     st.just({}),
     *map(st.just, PARTS.values()),
-)  # fmt: skip
+)
 
 
 def carefully(line: bytes) -> Observation | None:

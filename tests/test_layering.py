@@ -102,12 +102,14 @@ EDGES: dict[str, set[str]] = {
     "vorn.work": {"vorn.records", "vorn.cells", "vorn.models", "vorn.data", "vorn.kv"},
     "vorn.module": {
         "vorn.records", "vorn.grading", "vorn.cells", "vorn.contracts", "vorn.models", "vorn.data", "vorn.kv",
-        "vorn.work",
+        "vorn.work", "vorn.memory",
     },
+    "vorn.memory": {"vorn.records", "vorn.work"},
     "vorn.bench": {
-        "vorn.records", "vorn.kv", "vorn.cells", "vorn.choices", "vorn.data", "vorn.models", "vorn.module",
-        "vorn.panel", "vorn.work", "callbacks",
+        "vorn.records", "vorn.kv", "vorn.cells", "vorn.choices", "vorn.data", "vorn.memory", "vorn.models",
+        "vorn.module", "vorn.panel", "vorn.work", "callbacks",
     },
+    "vorn.bench.ledger": {"vorn.records", "vorn.ledger", "vorn.segments", "vorn.report", "vorn.stats"},
     "vorn.loggers": set(),
     "vorn.hooks": {"vorn.evaluation"},
     "vorn.provenance": {"vorn.records", "vorn.processes"},
@@ -246,8 +248,10 @@ FORBIDDEN: dict[str, set[str]] = {
         for name in ("signals", "entries", "rotary", "scorers", "allocation", "retention", "policy", "batching")
     },
     "vorn.models": {"lightning", "wandb", "torchmetrics"},
+    "vorn.memory": {"lightning", "wandb", *CONFIGURATION},
     "vorn.bench": {"wandb"},
     **{f"vorn.bench.{name}": {"lightning", "wandb", *CONFIGURATION} for name in ("engine", "measures")},
+    "vorn.bench.ledger": HEAVY | CONFIGURATION,
     "vorn.data": {"wandb"},
     "vorn.work": {"lightning", "wandb", *CONFIGURATION},
     "vorn.module": {"wandb"},

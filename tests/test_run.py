@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,10 +237,10 @@ def test_what_only_model_or_prompts_tell_is_still_one_message(evaluate: Evaluate
         evaluate(override)
 
 
-def launched(random_checkpoint: Path, tmp_path: Path, *overrides: str) -> subprocess.Popen[str]:
+def launched(random_checkpoint: Path, tmp_path: Path, *overrides: str, by: Sequence[str] = ()) -> subprocess.Popen[str]:
     paths = (f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / 'ledgers'}", f"hydra.run.dir={tmp_path / 'out'}")
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "launch.py"), *SMALL, *paths, *overrides],
+        [sys.executable, *by, str(ROOT / "launch.py"), *SMALL, *paths, *overrides],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_DIR": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -323,6 +324,43 @@ def test_processes_share_the_work_and_a_killed_one_takes_none_of_it_along(
     assert output.count("Against full: 1 comparison") == 1
 
 
+def test_torchrun_measures_with_two_processes_and_reports_once(random_checkpoint: Path, tmp_path: Path) -> None:
+    """Oracle: the lines of all segments; each fixture once in each cell, whichever process took it."""
+    how = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    output, _ = (process := launched(random_checkpoint, tmp_path, "limit=30", by=how)).communicate(timeout=240)
+    assert process.returncode == 0, output
+    paths = list(tmp_path.glob("ledgers/*/*.jsonl"))
+    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    assert {one["rank"] for one in lines if one["kind"] == "manifest"} <= {0, 1}
+    seen = [(one["fixture_index"], one["cell"]) for one in lines if one["kind"] == "observation"]
+    cells = {cell for _, cell in seen}
+    assert len(cells) == 5
+    assert sorted(seen) == sorted((index, cell) for index in range(30) for cell in cells)
+    assert output.count("Against full: 4 comparisons") == 1
+
+
+def test_a_full_disk_ends_a_run_with_one_message_and_the_same_command_resumes(
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vorn.ledger
+
+    write, left = vorn.ledger._write_all, [1, 1]  # the manifest and one fixture
+
+    def run_full(descriptor: int, block: bytes) -> None:
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left.pop()
+        write(descriptor, block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vorn.ledger, "_write_all", run_full)
+        with pytest.raises(BadInput, match=r"cannot be written \(No space left on device\); .* same command resumes"):
+            evaluate()
+    assert len(observations(tmp_path)) == 5
+    assert evaluate() == 0
+    assert len(observations(tmp_path)) == 3 * 5
+
+
 def test_two_commands_on_the_same_work_by_mistake_do_it_once(
     evaluate: Evaluate, random_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -339,6 +377,20 @@ def test_two_commands_on_the_same_work_by_mistake_do_it_once(
     seen = [(one["fixture_id"], one["cell"]) for one in lines if one["kind"] == "observation"]
     assert len(paths) == 2
     assert len(seen) == len(set(seen)) == 40 * 5
+
+
+def test_keys_are_written_nowhere(random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {
+        name: f"{number}123456789abcdef" * 2 + "01234567" for number, name in enumerate(("WANDB_API_KEY", "HF_TOKEN"))
+    }
+    for name, key in keys.items():
+        monkeypatch.setenv(name, key)
+    process = launched(random_checkpoint, tmp_path, "logger=wandb", "logger.mode=offline")
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    written = [output.encode(), *(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())]
+    assert len(written) > 10
+    assert not [key for key in keys.values() if any(key.encode() in text for text in written)]
 
 
 def test_a_logger_that_fails_stops_nothing(

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vorn.records import BadInput, ContractWork, Look, Manifest, Observation, Resume, to_dict
+from vorn.records import BadInput, ContractWork, FixtureRun, Look, Manifest, Observation, Resume, to_dict
 
 Record = Observation | Manifest | Look
-Built = TypeVar("Built", bound=Record | Resume | ContractWork)
+Built = TypeVar("Built", bound=Record | Resume | ContractWork | FixtureRun)
 
 _KINDS: Mapping[str, type[Record]] = {"manifest": Manifest, "observation": Observation, "look": Look}
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -27,10 +27,17 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     bool: (bool,),
     Resume: (Resume,),
     ContractWork: (ContractWork,),
+    FixtureRun: (FixtureRun,),
 }
-_PARTS: Mapping[str, type[Resume] | type[ContractWork]] = {"resume": Resume, "contract_work": ContractWork}
+_PARTS: Mapping[str, type[Resume] | type[ContractWork] | type[FixtureRun]] = {
+    "resume": Resume,
+    "contract_work": ContractWork,
+    "fixture_run": FixtureRun,
+}
 # Fields that ledgers of earlier versions lack, with the value that means that nothing was recorded.
-_LATER: Mapping[str, Mapping[str, object]] = {"observation": {"subtask": "", "contract_work": None}}
+_LATER: Mapping[str, Mapping[str, object]] = {
+    "observation": {"subtask": "", "contract_work": None, "fixture_run": None}
+}
 
 _REMEDY = "read it with the version of vorn that wrote it, or use another ledger_dir"
 
@@ -64,10 +71,10 @@ def observation(line: bytes) -> Observation | None:
 
 
 def parse(line: bytes) -> object | None:
-    """The JSON value of a line, or None where it is not JSON, as a line that was cut off."""
+    """The JSON value of a line, or None where it is not JSON, as a line that was cut off, or nests without end."""
     try:
         return json.loads(line.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
-import torch
 from lightning import LightningModule
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,8 +18,9 @@ from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import ModelShape, Signal
+from vorn.memory import Relief, Watch, is_out_of_memory
 from vorn.models.prompts import Prompt
-from vorn.records import BadInput, Observation
+from vorn.records import BadInput, FixtureRun, Observation
 from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +43,7 @@ class EvictionModule(LightningModule):
         eos_ids: frozenset[int],
         cells: Sequence[CellSpec],
         settings: Reading,
+        relief: Relief,
     ) -> None:
         """`model` in eval mode; `eos_ids`: any of them ends a completion; `cells`: the panel's."""
         super().__init__()
@@ -54,7 +54,7 @@ class EvictionModule(LightningModule):
         self.cells = {cell.cell_id(settings.evaluation_id): cell for cell in cells}
         contracts = make_contracts(cell.contract_config for cell in self.cells.values())
         self.contracts = dict(zip(self.cells, contracts, strict=True))
-        self.settings = settings
+        self.settings, self.relief = settings, relief
         self.needs: list[Needs] = []
         self.after_prefill: list[Prune] = []
         self.after_measuring: list[Callable[[WorkItem, Sequence[Measured]], None]] = []
@@ -70,29 +70,47 @@ class EvictionModule(LightningModule):
 
         Raises: BadInput if model and settings do not fit, which no other fixture would change.
         """
-        _reset_peak(self.model.device)
-        results = {id(one.cell): one for contract, work in self._works(item) for one in self._measure(contract, work)}
-        peak = _peak(self.model.device)
+        watch, left, found = Watch(self.model.device, self.relief), item, list[tuple[Measured, int, Reading]]()
+        tries = list(self.relief.tries(self.settings, len(item.cell_ids), len(item.prompt.input_ids)))
+        for number, reading in enumerate(tries):
+            measured, short = self._try(left, reading, is_last=reading is tries[-1])
+            found += [(one, number, reading) for one in measured]
+            left = replace(item, cell_ids=tuple(name for name in item.cell_ids if name in short))
+            if not short:
+                break
+            free_memory(self.model.device)
+        seconds, peak = watch.seconds, watch.peak_bytes
         for told in self.after_measuring:
-            told(item, list(results.values()))
-        return [self._observe(item, results[id(self.cells[cell_id])], peak) for cell_id in item.cell_ids]
+            told(item, [one for one, _, _ in found])
+        runs = {id(one.cell): (one, watch.run(seconds, number, reading)) for one, number, reading in found}
+        return [self._observe(item, *runs[id(self.cells[cell_id])], peak) for cell_id in item.cell_ids]
 
-    def _works(self, item: WorkItem) -> Iterator[tuple[Contract, Work]]:
+    def _try(self, item: WorkItem, reading: Reading, *, is_last: bool) -> tuple[list[Measured], set[str]]:
+        """What one try finds, and the ids of the cells that ran out of memory, unless it was the last."""
+        measured: list[Measured] = []
+        short: set[str] = set()
+        for contract, work in self._works(item, reading):
+            found = self._measure(contract, work, is_last)
+            measured += found or []
+            short |= set() if found is not None else work.cells.keys()
+        return measured, short
+
+    def _works(self, item: WorkItem, reading: Reading) -> Iterator[tuple[Contract, Work]]:
         """The item's cells by contract; the prefill of the whole prompt is made once, if any of them wants it."""
         scored = [cell_id for cell_id in item.cell_ids if self.contracts[cell_id].scores_prompt]
-        room = max(item.fixture.max_new_tokens or self.settings.max_new_tokens, len(item.answer_ids))
+        room = max(item.fixture.max_new_tokens or reading.max_new_tokens, len(item.answer_ids))
 
         @cache
         def prompt_prefill() -> Prefill:
             signals = self._signals(scored)
-            return read_prompt(self.model, item, signals, room=room, chunk_tokens=self.settings.chunk_tokens)
+            return read_prompt(self.model, item, signals, room=room, chunk_tokens=reading.chunk_tokens)
 
         for contract in {id(one): one for one in map(self.contracts.__getitem__, item.cell_ids)}.values():
             own = {name: self.cells[name] for name in item.cell_ids if self.contracts[name] is contract}
             yield (
                 contract,
                 Work(
-                    self.model, self.tokenizer, self.eos_ids, self.settings, item, own, prompt_prefill,
+                    self.model, self.tokenizer, self.eos_ids, reading, item, own, prompt_prefill,
                     self._signals, self._prune, self.policies,
                 ),
             )  # fmt: skip
@@ -103,20 +121,25 @@ class EvictionModule(LightningModule):
     def _prune(self, cells: Mapping[str, CellSpec], read: Prefill, text: Prompt) -> list[Pruned]:
         return [pruned for hook in self.after_prefill for pruned in hook(cells, read, text)]
 
-    def _measure(self, contract: Contract, work: Work) -> list[Measured]:
-        """What the contract finds; its failure is an error of its own cells alone."""
+    def _measure(self, contract: Contract, work: Work, is_last: bool) -> list[Measured] | None:
+        """What the contract finds; None if it ran out of memory before the last try.
+
+        Any other failure, and one of the last try, is an error of the contract's own cells alone.
+        """
         try:
             return contract.measure(work)
         except BadInput:
             raise
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
+            message, is_short = f"{type(error).__name__}: {error}", is_out_of_memory(error)
             _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
         free_memory(self.model.device)  # after the handler: its traceback holds the tensors of the failed fixture
+        if is_short and not is_last:
+            return None
         tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
         return [_failed(cell, tokens, message) for cell in work.cells.values()]
 
-    def _observe(self, item: WorkItem, measured: Measured, peak: int) -> Observation:
+    def _observe(self, item: WorkItem, measured: Measured, run: FixtureRun, peak: int) -> Observation:
         settings, cell, fixture = self.settings, measured.cell, item.fixture
         completion = self._text(measured.token_ids)
         graded = grade(fixture.grade or settings.grade, completion, fixture.answers)
@@ -157,6 +180,7 @@ class EvictionModule(LightningModule):
             error=measured.error,
             subtask=fixture.task,
             contract_work=measured.contract_work,
+            fixture_run=run,
         )
 
     def _text(self, token_ids: Sequence[int]) -> str:
@@ -175,16 +199,3 @@ def _failed(cell: CellSpec, budgeted_tokens: int, error: str) -> Measured:
         batch_rows=0,
         kv_bytes=0,
     )
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak(device: torch.device) -> int:
-    """Peak device memory since the last reset; on a CPU the peak resident memory of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return rss if sys.platform == "darwin" else rss * 1024

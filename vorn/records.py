@@ -74,6 +74,18 @@ class ContractWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FixtureRun:
+    """What measuring a fixture took; shared by the cells that were measured together, and not the cost of one."""
+
+    wall_s: float  # of all that was measured of the fixture then, failed tries included
+    reserved_bytes: int | None  # peak of the device memory that torch held, used or not; None on a CPU
+    is_near_miss: bool | None  # whether that was more than `memory.near_miss` of the device's; None on a CPU
+    retries: int  # times it ran out of memory and was tried again with less
+    max_cells: int  # decoded in one batch, in the last try
+    chunk_tokens: int | None  # of one forward of the prefill, in the last try; None: the whole prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """Outcome of one fixture in one cell; one JSON line of a ledger.
 
@@ -119,6 +131,7 @@ class Observation:
     resume: Resume | None = None  # of the second domain; None in the first
     subtask: str = ""  # of the fixture, where the task is made of several; "" elsewhere, and in ledgers older than it
     contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
+    fixture_run: FixtureRun | None = None  # None in the second domain, and in ledgers older than the field
 
     def __post_init__(self) -> None:
         if (self.outcome is None) != (self.error is not None):

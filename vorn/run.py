@@ -26,6 +26,7 @@ from vorn.evaluation import Evaluation, ReportFailed
 from vorn.hooks import make_callbacks, report
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
+from vorn.memory import Relief
 from vorn.models.checkpoint import Checkpoint, find_checkpoint
 from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
@@ -246,4 +247,6 @@ def _module(
         max_bytes=int(cfg.decode.max_bytes),
         chunk_tokens=cfg.prefill.chunk_tokens,
     )
-    return EvictionModule(model, checkpoint.tokenizer, eos_ids(model, checkpoint.tokenizer), evaluation.specs, reading)
+    relief = Relief(**settings["memory"])
+    ends = eos_ids(model, checkpoint.tokenizer)
+    return EvictionModule(model, checkpoint.tokenizer, ends, evaluation.specs, reading, relief)

@@ -10,6 +10,7 @@ from pathlib import Path
 from vorn.jsonl import Record, decode, observation, parse
 from vorn.records import BadInput, Look, Manifest, Observation
 
+MAX_LINE_BYTES = 2**26  # a record has some kilobytes; what is longer is not read into memory
 SEGMENT_SUFFIX = ".jsonl"
 SEGMENT_GLOB = f"*{SEGMENT_SUFFIX}"
 
@@ -77,7 +78,12 @@ class _Reader:
         segment = Segment(self.path, self.manifest)
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            for line in file:
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise BadInput(
+                        f"{self.path}, line {self.lines + 1}: has more than {MAX_LINE_BYTES} bytes, which no record "
+                        "has; restore the segment or use another ledger_dir"
+                    )
                 if self.lacks_newline and line == b"\n":
                     self.offset += 1
                     self.lacks_newline = False

@@ -10,7 +10,7 @@ from itertools import product
 from math import inf
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vorn.choices import conf_dirs, raw, top_level_keys, unknown
 from vorn.grading import check_rule
@@ -152,6 +152,11 @@ def check_settings(cfg: DictConfig) -> None:
     whole("prefill.chunk_tokens", cfg.prefill.chunk_tokens, 1, null="the whole prompt at once")
     whole("decode.max_cells", cfg.decode.max_cells, 1)
     whole("decode.max_bytes", cfg.decode.max_bytes, 1)
+    for name in ("batch_cells", "chunk_tokens"):
+        _falling(f"memory.{name}", cfg.memory[name])
+    _number("memory.near_miss", cfg.memory.near_miss, "a share above 0, at most 1", 0.0, 1.0)
+    if cfg.price_per_hour is not None:
+        _number("price_per_hour", cfg.price_per_hour, "null, or what an hour costs, above 0", 0.0, inf)
     _filled("model.name", cfg.model.name)
     _filled("model.id", cfg.model.id)
     _filled("model.attn_implementation", cfg.model.attn_implementation)
@@ -182,6 +187,19 @@ def _mapping(field: str, value: object, example: str) -> None:
 def _seconds(field: str, value: object) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < inf:
         raise BadInput(f"{field}={value!r} is not legal; give seconds > 0")
+
+
+def _number(field: str, value: object, legal: str, above: float, most: float) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not above < value <= most or value == inf:
+        raise BadInput(f"{field}={value!r} is not legal; give {legal}")
+
+
+def _falling(field: str, values: object) -> None:
+    numbers = [one for one in values if type(one) is int and one > 0] if isinstance(values, ListConfig) else None
+    if numbers is None or values != sorted(set(numbers), reverse=True):
+        raise BadInput(
+            f"{field}={values!r} is not legal; give a list of falling whole numbers >= 1, as [8,1]; [] is none"
+        )
 
 
 def _missing(node: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -207,6 +208,7 @@ def read_prompt(
 
 
 def free_memory(device: torch.device) -> None:
-    """Gives the memory that a failure left behind back to the device."""
+    """Give back what a failure left; to be called outside its handler, whose traceback holds its tensors."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -16,6 +16,7 @@ from vorn.cells import CellSpec
 from vorn.choices import conf_dirs, options
 from vorn.data import WorkItem
 from vorn.models.prompts import Prompt
+from vorn.memory import Relief
 from vorn.module import EvictionModule
 from vorn.panel import plan_panel
 from vorn.records import Fixture, Observation
@@ -55,7 +56,7 @@ class Panel:
             chunk_tokens=sizes.chunk_tokens or None,
         )
         tokenizer: object = Wordless()
-        self.module = EvictionModule(bench.model, tokenizer, frozenset(), cells, reading)
+        self.module = EvictionModule(bench.model, tokenizer, frozenset(), cells, reading, Relief((), (), 1.0))
         self.pruning = KVPruning(SimpleNamespace(cells=self.cells))  # type: ignore[arg-type]
         self.pruning.setup(None, self.module, "predict")
         fixture = Fixture(fixture_id="0", prompt="", answer_prefix="", question_start=0, answers=("none",), evidence=())

@@ -11,6 +11,7 @@ from vorn.ledger import LedgerContents
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
 from vorn.report.columns import make_columns
+from vorn.report.effort import effort
 from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
@@ -86,6 +87,7 @@ def _evaluation(
         subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
         losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
+        effort=effort(observations, manifests),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from vorn.records import REFERENCE, Manifest
-from vorn.report.rows import EvaluationReport, Report, Saved, SelectionRow
+from vorn.report.rows import Effort, EvaluationReport, Report, Saved, SelectionRow
 from vorn.report.words import counted, percent
 
 
@@ -18,6 +18,8 @@ def qualifications(evaluation: EvaluationReport) -> list[str]:
     if len(evaluation.grades) > 1:
         lines.append(f"graded by several rules ({', '.join(evaluation.grades)}): fixtures pair within a rule only")
     lines += [*_tests(evaluation), *_selection(evaluation), *_noise(evaluation), *_exclusions(evaluation)]
+    if evaluation.effort:
+        lines += _effort(evaluation.effort, len(evaluation.cells))
     if evaluation.saved:
         return lines + _saved(evaluation.saved)
     return lines + looks(evaluation.looks)
@@ -84,6 +86,32 @@ def _exclusions(evaluation: EvaluationReport) -> list[str]:
         where = f"{', '.join(group.cells[:3])}{more}"
         lines.append(f"{counted(group.count, 'error')} in {where} (fixture {group.fixture_id}): {group.message}")
     return lines
+
+
+def _effort(effort: Effort, cells: int) -> list[str]:
+    """Where memory ran short, and what the panel cost, if a price is known."""
+    lines = []
+    if effort.retried:
+        lines.append(
+            f"memory: {counted(effort.retried, 'fixture')} ran out of it and {_were(effort.retried)} measured again "
+            "with smaller batches or chunks (fixture_run in the ledger says with which)"
+        )
+    if effort.near_misses:
+        lines.append(
+            f"memory: {counted(effort.near_misses, 'fixture')} nearly ran out of it, "
+            f"{(effort.reserved_bytes or 0) / 2**30:.1f} GiB reserved at most; longer prompts may not fit"
+        )
+    if effort.cost is not None:
+        price = f"{effort.price_per_hour:g}{' (the latest of several prices)' if effort.has_several_prices else ''}"
+        lines.append(
+            f"panel cost: {effort.cost:.2f}, for {effort.seconds / 3600:.3g} process hours at {price}, of "
+            f"{counted(cells, 'cell')} together: they share their prefills, so that none has a cost of its own"
+        )
+    return lines
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _saved(saved: Saved) -> list[str]:

@@ -209,6 +209,24 @@ class ErrorGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What measuring took, over all processes and with all cells together."""
+
+    runs: int  # times that a fixture was measured; more than fixtures where cells were added later
+    seconds: float  # wall clock, summed over them
+    retried: int  # runs that ran out of memory and were tried again with less
+    near_misses: int  # runs that nearly did
+    reserved_bytes: int | None  # most that one took of the device's memory; None on a CPU
+    price_per_hour: float | None
+    has_several_prices: bool  # the runs state different ones
+
+    @property
+    def cost(self) -> float | None:
+        """In the currency of the price."""
+        return None if self.price_per_hour is None else self.seconds / 3600 * self.price_per_hour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """One evaluation: its cells (the reference first) and its comparisons, by family."""
 
@@ -230,6 +248,7 @@ class EvaluationReport:
     subtasks: tuple[TaskRow, ...]  # empty unless the task is made of several
     losses: tuple[LossRow, ...]
     saved: Saved | None  # None unless the run may stop early
+    effort: Effort | None  # None where no ledger says
 
     def family(self, name: str) -> list[PairRow]:
         """The comparisons of one of `vorn.stats.FAMILIES`."""

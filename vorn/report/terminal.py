@@ -14,14 +14,15 @@ from rich.text import Text
 from vorn.report.notes import ledger_state, qualifications
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent
+from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent, printable
 
 SHOWN = 12  # strongest comparisons per family; report.md and pairs.csv have all
 BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words what the families say
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Render `report` on `console`."""
+    """Render `report` on `console`; nothing that a ledger says can command the terminal."""
+    report = printable(report)
     for evaluation in report.evaluations:
         console.print(Text(f"\n{heading(evaluation, report)}: {evaluation.n_fixtures} fixtures", style="bold"))
         console.print(_cell_table(evaluation))

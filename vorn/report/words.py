@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from vorn.records import REFERENCE
+from vorn.records import REFERENCE, Manifest
 from vorn.report.losses import CEILING, EVIDENCE_KEPT, WITHOUT, LossRow
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, PairRow, Report
 from vorn.stats import TestPlan
@@ -16,6 +18,19 @@ CONTRADICTION = (
 
 LOSSES = "Losses, by what became of the evidence"
 NATS = ("answer nats", "over full")  # columns, where the likelihood of answers was recorded
+
+
+def printable(value: Any) -> Any:
+    """The value with every text in it as a terminal may show it: what would command the terminal is spelled out."""
+    if isinstance(value, str):
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
+    if isinstance(value, tuple):
+        return tuple(map(printable, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, Manifest)):
+        return dataclasses.replace(
+            value, **{f.name: printable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        )
+    return value
 
 
 def how_to_read(plan: TestPlan) -> str:

@@ -16,6 +16,7 @@ from vorn.report.losses import LossRow
 from vorn.report.markdown import render
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
 from vorn.report.subtasks import TaskRow
+from vorn.report.words import printable
 from vorn.views import View
 
 FIGURES = "figures"  # folder of the page's figures
@@ -30,13 +31,14 @@ def write_report(report: Report, out_dir: Path) -> list[Path]:
     The tables and the text come first, so that they are there even if drawing fails.
     Returns: their paths. Raises: OSError if one cannot be written.
     """
+    shown = printable(report)
     out_dir.mkdir(parents=True, exist_ok=True)
     return [
         _replace(out_dir / "cells.csv", _csv(CellRow, report.cells)),
         _replace(out_dir / "pairs.csv", _csv(PairRow, report.pairs)),
         *_special(report, out_dir),
-        _replace(out_dir / "report.md", render(report).encode()),
-        *_figures(report, out_dir),
+        _replace(out_dir / "report.md", render(shown).encode()),
+        *_figures(shown, out_dir),
     ]
 
 
@@ -97,7 +99,7 @@ def _csv(kind: type[Row], rows: Sequence[Row]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([getattr(row, name) for name in columns] for row in rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # a model may write half of a character
 
 
 def _replace(path: Path, data: bytes) -> Path:
