@@ -37,7 +37,7 @@ format: $(READY) ## Format the code and fix what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure capture, a panel and one cell at a time, in units of one prefill
+bench: $(READY) ## Measure panels, policies and contracts, in units of one prefill: ARGS="--sections panels"
 	$(BIN)/python -m vorn.bench $(ARGS)
 
 report: $(READY) ## Report on ledgers without a model: make report ARGS="ledgers --out report"

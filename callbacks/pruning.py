@@ -35,7 +35,7 @@ class KVPruning(Callback):
                 cell.is_compact,
             )
             for cell_id, cell in evaluation.cells.items()
-            if not cell.is_reference
+            if cell.policy_config
         }
         self._needs: dict[str, frozenset[Signal]] = {}
 

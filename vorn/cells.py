@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vorn.kv.units import UnitRule
-from vorn.records import digest
+from vorn.records import REFERENCE, digest
 from vorn.settings import percentage, share
 
 
@@ -27,8 +27,8 @@ class CellSpec:
     """
 
     label: str  # `vorn(layer=3)/sentence/64`, with guards and contract appended where they are not the defaults
-    policy: str
-    policy_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} for the reference
+    policy: str  # name; the contract's where no policy chooses
+    policy_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} where no policy chooses
     params: str  # the parameters that differ from the policy file's, and the panel's allocation: "layer=3"
     allocation: str  # how the budget is spread over layers and heads: "pyramid"; "" if evenly
     allocation_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} if evenly
@@ -50,7 +50,7 @@ class CellSpec:
     @property
     def is_reference(self) -> bool:
         """Whether nothing is evicted."""
-        return not self.policy_config
+        return self.policy == REFERENCE
 
     @property
     def is_replica(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,7 @@ class WorkItem:
     prompt: Prompt
     fingerprint: str
     cell_ids: tuple[str, ...]
+    render: Callable[[Fixture], Prompt]  # what the model would read of any fixture
     answer_ids: tuple[int, ...] = ()  # of the first answer, behind the prompt; () unless its likelihood is asked for
 
 
@@ -41,7 +42,7 @@ class WorkItems(Dataset[WorkItem]):
         index, fixture = self._fixtures[name]
         answer = self._renderer.answer_ids(fixture) if self._with_answers else ()
         prompt = self._renderer.prompt(fixture)
-        return WorkItem(fixture, index, prompt, self._fingerprints[name], claim.cell_ids, answer)
+        return WorkItem(fixture, index, prompt, self._fingerprints[name], claim.cell_ids, self._renderer.prompt, answer)
 
 
 class _Claimed(Sampler[Claim]):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from vorn.axes import ContractRule, GuardRule, Unit, read_budgets, read_contracts, read_guards, read_units
 from vorn.cells import CellSpec
 from vorn.choices import default_options
-from vorn.contracts import make_contracts
+from vorn.contracts import make_contracts, takes_policies
 from vorn.kv.units import UnitRule
 from vorn.policies import (
     EVEN,
@@ -94,11 +94,14 @@ def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:
     check_settings(cfg)
     policies, axes = read_policies(cfg, layers), _Axes.read(cfg)
     contracts, allocations = read_contracts(cfg), read_allocations(cfg)
+    chosen = [rule for rule in contracts if takes_policies(*make_contracts([rule.config]))]
     pruned = [
         cell
         for policy in policies
-        for cell in _cells(policy, allocations, _Axes.read(as_fixed(cfg, policy)) if policy.fixed else axes, contracts)
+        for cell in _cells(policy, allocations, _Axes.read(as_fixed(cfg, policy)) if policy.fixed else axes, chosen)
     ]
+    alone = product([rule for rule in contracts if rule not in chosen], axes.budgets)
+    pruned += [_without_policy(rule, budget, axes.units[0].rule) for rule, budget in alone]
     _refuse_idle_allocation(allocations, pruned)
     first_tokens = sorted({contract.first_token for contract in contracts if contract.first_token})
     if len(first_tokens) > 1:
@@ -231,6 +234,16 @@ def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
     first = pruned[0]
     label, identity = f"{first.label} (A/A)", {**first.identity, "replica": 1}
     return [replace(first, label=label, identity=identity, repeats=first.identity)]
+
+
+def _without_policy(contract: ContractRule, budget: str, rule: UnitRule) -> CellSpec:
+    """The cell of a contract that compacts without a policy; it is called by the contract's name."""
+    return CellSpec(
+        label=f"{contract.text}/{budget}", policy=contract.name, policy_config={}, params="", allocation="",
+        allocation_config={}, is_compact=False, has_decode_rule=False, unit="", unit_config={}, unit_rule=rule,
+        guards="", sinks=0, recent=0, contract=contract.text, contract_config=contract.config,
+        first_token=contract.first_token, budget=budget, identity={"contract": contract.identity, "budget": budget},
+    )  # fmt: skip
 
 
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:

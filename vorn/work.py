@@ -121,14 +121,14 @@ class Work:
         """What each cell keeps of `text`, which `read` is the prefill of."""
         return self.prune_cells(self.cells, read, text)
 
-    def read(self, text: Prompt, signals: frozenset[Signal], *, seed_text: str) -> Prefill:
-        """The prefill of a text other than the whole prompt, without room to go on; draws follow `seed_text`."""
+    def read(self, text: Prompt, signals: frozenset[Signal], *, seed_text: str, room: int = 0) -> Prefill:
+        """The prefill of a text other than the whole prompt, with room to go on; draws follow `seed_text`."""
         return prefill(
             self.model,
             torch.tensor([text.input_ids], device=self.model.device),
             signals,
             chunk_tokens=self.settings.chunk_tokens,
-            room=0,
+            room=room,
             seed=fixture_seed(seed_text),
             evidence=text.evidence,
         )
@@ -163,6 +163,26 @@ class Work:
         )
         decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
         return [self._measured(read, cell, decoded.get(id(cell)), decoding, len(question)) for cell in pruned]
+
+    def write(self, read: Prefill, max_new_tokens: int, answer: tuple[int, ...] = ()) -> Decoding:
+        """What the model writes behind a text of which nothing is evicted; the prefill is left as it was."""
+        return decode(
+            self.model,
+            read,
+            [Branch(None)],
+            first_token="prefill",
+            last_token=0,  # read by nobody: nothing is fed again, and no other row goes on
+            max_new_tokens=max_new_tokens,
+            eos_ids=self.eos_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            max_cells=1,
+            max_bytes=self.settings.max_bytes,
+            answer=answer,
+        )
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """What tokens spell, special ones left out."""
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _measured(
         self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding, question_tokens: int

@@ -34,8 +34,8 @@ class Wordless:
     pad_token_id: int | None = None
 
     def decode(self, token_ids: Sequence[int], **_: object) -> str:
-        """No text."""
-        return ""
+        """A letter and a space for each."""
+        return "a " * len(token_ids)
 
 
 class Panel:
@@ -59,8 +59,13 @@ class Panel:
         self.module = EvictionModule(bench.model, tokenizer, frozenset(), cells, reading, Relief((), (), 1.0))
         self.pruning = KVPruning(SimpleNamespace(cells=self.cells))  # type: ignore[arg-type]
         self.pruning.setup(None, self.module, "predict")
-        fixture = Fixture(fixture_id="0", prompt="", answer_prefix="", question_start=0, answers=("none",), evidence=())
-        self.item = WorkItem(fixture, 0, _prompt(bench), "", tuple(self.cells))
+        text = _text(sizes.tokens)
+        question_start = max(2, len(text) - 2 * QUESTION_TOKENS)
+        fixture = Fixture(
+            fixture_id="0", prompt=text, answer_prefix="", question_start=question_start, answers=("none",), evidence=()
+        )
+        render = partial(_prompt, bench)
+        self.item = WorkItem(fixture, 0, render(fixture), "", tuple(self.cells), render)
 
     def prune(self) -> list[Pruned]:
         """One prefill with what the cells' policies capture, their scores, and what each cell keeps."""
@@ -104,12 +109,17 @@ def planned(*overrides: str) -> tuple[CellSpec, ...]:
         return plan_panel(compose("config", list(overrides))).pruned
 
 
-def _prompt(bench: Bench) -> Prompt:
-    """The benchmark's tokens as one letter and a space each, a full stop at the end of each sentence."""
-    ids = tuple(bench.ids[0].tolist())
-    letters = ("." if token % SENTENCE_TOKENS == SENTENCE_TOKENS - 1 else "a" for token in range(len(ids)))
-    offsets = tuple((2 * token, 2 * token + 1) for token in range(len(ids)))
-    return Prompt(" ".join(letters), ids, offsets, (len(ids) // 2,), max(1, len(ids) - QUESTION_TOKENS))
+def _text(tokens: int) -> str:
+    """A letter and a space for each token, a full stop for the last of each sentence."""
+    return "".join(". " if token % SENTENCE_TOKENS == SENTENCE_TOKENS - 1 else "a " for token in range(tokens))
+
+
+def _prompt(bench: Bench, fixture: Fixture) -> Prompt:
+    """A text of which every two characters are a token; its ids are the benchmark's, from the first one on."""
+    count = (len(fixture.prompt) + 1) // 2
+    ids = (bench.ids[0].tolist() * (count // bench.sizes.tokens + 1))[:count]
+    offsets = tuple((2 * token, 2 * token + 1) for token in range(count))
+    return Prompt(fixture.prompt, tuple(ids), offsets, (count // 2,), fixture.question_start // 2)
 
 
 def _sound(found: list[Found]) -> list[Found]:
