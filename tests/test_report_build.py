@@ -9,7 +9,7 @@ from factories import make_contents, make_observation, run_cell
 from scipy.stats import binomtest
 
 from vorn.ledger import Disagreement
-from vorn.records import BadInput, Look
+from vorn.records import BadInput, ContractWork, Look
 from vorn.report import build_report
 from vorn.stats import wilson
 
@@ -237,3 +237,14 @@ def test_comparisons_do_not_depend_on_the_order_of_the_ledger():
     pairs = [build_report(make_contents(*one, *two)).evaluations[0].pairs for one, two in (ordered, mixed)]
     assert pairs[0] == pairs[1]
     assert pairs[0][0].test == "cluster_sign_flip"
+
+
+def test_what_a_contract_spent_is_a_mean_over_fixtures_with_an_outcome():
+    spent = [ContractWork(seconds=s, forwards=7, read_tokens=n, evictions=e) for s, n, e in ((1, 10, 2), (2, 30, 4))]
+    seen = [make_observation(fixture_id=f"f{i}", contract_work=one) for i, one in enumerate(spent)]
+    failed = make_observation(fixture_id="f2", outcome=None, error="x", contract_work=ContractWork(seconds=99.0))
+    plain = make_observation(fixture_id="f0", policy="full")
+    full, cell = only(build_report(make_contents(*seen, failed, plain))).cells
+    assert (cell.mean_work_s, cell.mean_work_forwards, cell.mean_work_read_tokens) == (1.5, 7.0, 20.0)
+    assert (cell.mean_work_written_tokens, cell.mean_work_evictions) == (0.0, 3.0)
+    assert (full.mean_work_s, full.mean_work_evictions) == (None, None)

@@ -9,7 +9,7 @@ tokens, as the models' own masks do, so that a local layer sees the last W token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vorn.kv.capture import Prefill, Reader, drain
+from vorn.kv.capture import Prefill, drain
 from vorn.kv.decode import Greedy, Text, choose
-from vorn.kv.layout import layout
 from vorn.kv.policy import CellPolicy
-from vorn.kv.signals import Accumulator, PrefillSignals, Signal, Step
-from vorn.kv.steps import Growing
+from vorn.kv.reread import ActiveTokens
+from vorn.kv.signals import PrefillSignals, Step
 from vorn.records import BadInput, digest
 
 
@@ -134,15 +133,15 @@ def reforward(
         said.answer_nll,
         tuple(run.active),
         run.evictions,
-        sum(one.forwards for one in runs),
-        sum(one.forward_tokens for one in runs),
+        sum(one.tokens.forwards for one in runs),
+        sum(one.tokens.forward_tokens for one in runs),
         sum(one.score_s for one in runs),
         perf_counter() - start,
     )
 
 
 class _Run:
-    """One cell on one prompt: the tokens that are active, and what is known of them."""
+    """One cell on one prompt: what is chosen and dropped, token after token."""
 
     def __init__(
         self,
@@ -154,15 +153,11 @@ class _Run:
         text: str,
         cached: bool,
     ) -> None:
-        self.model, self.plan, self.prompt = model, layout(model), prompt
-        self.cell, self.greedy, self.text, self.cached = cell, greedy, text, cached
-        self.ids, self.positions, self.units = list(input_ids), list(range(len(input_ids))), list(cell.unit_ids)
-        self.needs = cell.policy.needs(self.plan.shape)
-        self.before: dict[Signal, Tensor] = {}  # of the growing signals, when the tokens are read again
-        self.reader: Reader | None = None
-        self.accumulators: dict[Signal, Accumulator] = {}
+        self.prompt, self.cell, self.greedy, self.text = prompt, cell, greedy, text
+        needs = cell.policy.needs(prompt.signals.shape)
+        self.tokens = ActiveTokens(model, prompt, input_ids, cell.unit_ids, needs, cell.budget_tokens, cached)
         self.active: list[tuple[int, ...]] = []
-        self.evictions = self.forwards = self.forward_tokens = 0
+        self.evictions = 0
         self.score_s = 0.0
 
     def generate(self) -> Text:
@@ -195,56 +190,44 @@ class _Run:
 
         The first step's scoring forward is the shared reading of the prompt.
         """
-        logits, next_position = self.prompt.last_logits, len(self.ids)
+        logits = self.prompt.last_logits
         while True:
-            if len(self.ids) > self.cell.budget_tokens:
+            if len(self.tokens.ids) > self.cell.budget_tokens:
                 self.drop()
-                logits = self.read_again()
-            self.active.append(tuple(self.positions))
+                logits = self.tokens.read_again()
+            self.active.append(tuple(self.tokens.positions))
             token = next_token(logits)
             if token is None:
                 return
-            self.ids.append(token)
-            self.positions.append(next_position)
-            self.units.append(self.units[-1] + 1)
-            next_position += 1
-            logits = self.score_forward()
+            logits = self.tokens.append(token)
 
     def drop(self) -> None:
         """Scores the active tokens and drops some of them."""
         drain(self.prompt.last_logits.device)
         start = perf_counter()
-        captured = self.captured()
-        kept = self.select(captured)
-        index = torch.tensor(kept, device=self.prompt.last_logits.device)
-        self.before = {
-            signal: states[..., index.to(states.device)] for signal, states in captured.items() if _is_growing(signal)
-        }
-        self.ids, self.positions, self.units = (
-            [values[place] for place in kept] for values in (self.ids, self.positions, self.units)
-        )
+        self.tokens.keep(self.select())
         self.evictions += 1
         drain(self.prompt.last_logits.device)
         self.score_s += perf_counter() - start
 
-    def select(self, captured: Mapping[Signal, Tensor]) -> list[int]:
+    def select(self) -> list[int]:
         """Places of the tokens that stay."""
-        cell, shared = self.cell, self.prompt.signals
+        cell, shared, positions = self.cell, self.prompt.signals, self.tokens.positions
         evidence = set(shared.evidence)
         signals = PrefillSignals(
-            captured,
-            len(self.ids),
+            self.tokens.captured(),
+            len(positions),
             shared.shape,
             # Policies that draw would drop the same place at every step, were the seed the same.
-            int(digest([shared.seed, self.positions]), 16) >> 1 if self.forwards else shared.seed,
+            int(digest([shared.seed, positions]), 16) >> 1 if self.evictions else shared.seed,
             shared.device,
-            tuple(place for place, position in enumerate(self.positions) if position in evidence),
-            Step(self.text, tuple(self.positions), cell.budget_tokens, cell.sinks, cell.recent),
+            tuple(place for place, position in enumerate(positions) if position in evidence),
+            Step(self.text, tuple(positions), cell.budget_tokens, cell.sinks, cell.recent),
         )
-        dense = {unit: number for number, unit in enumerate(dict.fromkeys(self.units))}
+        dense = {unit: number for number, unit in enumerate(dict.fromkeys(self.tokens.units))}
         kept = cell.policy.keep(
             signals,
-            [dense[unit] for unit in self.units],
+            [dense[unit] for unit in self.tokens.units],
             cell.budget_tokens,
             sinks=cell.sinks,
             recent=cell.recent,
@@ -252,48 +235,3 @@ class _Run:
         )
         places: list[int] = kept.positions[0][0].tolist()
         return places
-
-    def captured(self) -> dict[Signal, Tensor]:
-        """The signals of all active tokens, as the forwards since the last dropping have shown them."""
-        if not self.forwards:
-            return {signal: self.prompt.signals[signal] for signal in self.needs}
-        return {signal: accumulator.result() for signal, accumulator in self.accumulators.items()}
-
-    def read_again(self) -> Tensor:
-        """Logits after a dropping; without cached, the next step's own forward will see all that is scored."""
-        if self.cached:
-            return self.read_all(self.needs, self.cell.budget_tokens + 1)
-        return self.read_all(filter(_is_growing, self.needs), len(self.ids))
-
-    def score_forward(self) -> Tensor:
-        """Logits of a step's first forward, after which the active tokens can be scored."""
-        if self.cached and self.reader is not None:
-            return self.feed(self.reader, len(self.ids) - 1)
-        self.before = {signal: states for signal, states in self.captured().items() if _is_growing(signal)}
-        return self.read_all(self.needs, self.cell.budget_tokens + 1 if self.cached else len(self.ids))
-
-    def read_all(self, signals: Iterable[Signal], tokens: int) -> Tensor:
-        """Reads all active tokens into a new cache; `tokens` will have been read when the signals are asked for."""
-        shape = self.plan.shape
-        self.accumulators = {
-            signal: signal.resumed(shape, tokens, self.before[signal])
-            if isinstance(signal, Growing)
-            else signal.accumulator(shape, tokens)
-            for signal in signals
-        }
-        read = len(self.ids)
-        self.reader = Reader(self.model, self.plan, list(self.accumulators.values()), read, tokens - read)
-        return self.feed(self.reader, 0)
-
-    def feed(self, reader: Reader, first: int) -> Tensor:
-        """Logits after the active tokens from place `first` on, which the reader has not seen."""
-        device = self.prompt.last_logits.device
-        self.forwards += 1
-        self.forward_tokens += len(self.ids) - first
-        return reader.read(
-            torch.tensor([self.ids[first:]], device=device), torch.tensor(self.positions[first:], device=device)
-        )
-
-
-def _is_growing(signal: Signal) -> bool:
-    return isinstance(signal, Growing)

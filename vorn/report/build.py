@@ -95,6 +95,7 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
     first = observations[0]
     done = [seen for seen in observations if seen.outcome is not None]
     counted = done or observations
+    work = [seen.contract_work for seen in done if seen.contract_work is not None]
     outcomes = [seen.outcome for seen in done if seen.outcome is not None]
     hits = sum(outcome == 1.0 for outcome in outcomes)
     rate, mean = (_interval(total, len(done), plan) for total in (hits, math.fsum(outcomes)))
@@ -124,6 +125,11 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         mean_low=mean.low if mean else None,
         mean_high=mean.high if mean else None,
         mean_answer_nll=_mean([seen.answer_nll for seen in done if seen.answer_nll is not None]),
+        mean_work_s=_mean([one.seconds for one in work]),
+        mean_work_forwards=_mean([one.forwards for one in work]),
+        mean_work_read_tokens=_mean([one.read_tokens for one in work]),
+        mean_work_written_tokens=_mean([one.written_tokens for one in work]),
+        mean_work_evictions=_mean([one.evictions for one in work]),
     )
 
 
