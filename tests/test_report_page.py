@@ -17,6 +17,7 @@ from vorn.ledger import LedgerWriter
 from vorn.report import build_report, write_page
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
+from vorn.report.page.captions import matrix_caption
 from vorn.report.page.cost import cost_table, shared_cost
 from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, shown_fixtures
 from vorn.report.page.forest import forest_figure
@@ -224,6 +225,9 @@ def test_models_against_cells_leaves_out_what_was_not_measured():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["full", "tova/token/64"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["pocket", "large"]
     assert shown == {((0, 0), "0.50"), ((0, 1), "0.75"), ((1, 1), "0.25")}
+    assert matrix_caption(group) == (
+        "Highest with eviction: pocket: tova/token/64, 75 % [30 to 95]; large: tova/token/64, 25 % [5 to 70]."
+    )
     assert shared_tasks(report_of(*run_cell("10"))) == {}
 
 

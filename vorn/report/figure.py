@@ -132,7 +132,11 @@ def _legend(figure: Figure) -> None:
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)), frameon=False
-        )
+    if not handles:
+        return
+    width, height = figure.get_size_inches()
+    widest = 0.6 + 0.08 * max(map(len, handles))  # inches of an entry: marker, gaps, and letters of the default size
+    ncols = max(1, min(4, len(handles), int(width / widest)))
+    # the panels keep their height, whatever the legend needs beyond two rows
+    figure.set_size_inches(width, height + 0.18 * max(0, math.ceil(len(handles) / ncols) - 2))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=ncols, frameon=False)

@@ -124,7 +124,7 @@ def build_page(report: Report, observations: Sequence[Observation], views: Seque
     with drawing():
         sections = [_section(one, report, observations, views, index) for index, one in enumerate(report.evaluations)]
         matrices = [
-            _drawing(f"matrix-{_slug(task)}", f"Models, {task}", "", matrix_figure(group))
+            _drawing(f"matrix-{_slug(task)}", f"Models, {task}", captions.matrix_caption(group), matrix_figure(group))
             for task, group in shared_tasks(report).items()
         ]
     drawings = [*(one for section in sections for one in section.drawings.values()), *filter(None, matrices)]
@@ -158,7 +158,9 @@ def _section(
         key=f"e{index + 1}",
         evaluation=evaluation,
         title=heading(evaluation, report),
-        lead=f"{evaluation.n_fixtures} fixtures, {len(evaluation.cells)} cells, {', '.join(evaluation.grades)}",
+        lead=", ".join(
+            [f"{evaluation.n_fixtures} fixtures", f"{len(evaluation.cells)} cells", *filter(None, evaluation.grades)]
+        ),
         summaries=(*summaries(evaluation), *([budgets] if budgets else [])),
         notes=tuple(qualifications(evaluation)),
         drawings=dict(_drawings(evaluation, report, own_views, prefix)),
