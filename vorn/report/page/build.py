@@ -18,7 +18,7 @@ from vorn.report.figure import build_figure
 from vorn.report.notes import ledger_state, provenance, qualifications
 from vorn.report.page import captions
 from vorn.report.page.cost import cost_table, shared_cost
-from vorn.report.page.fixtures import Shown, shown_fixtures
+from vorn.report.page.fixtures import Shown, fixture_bytes, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
 from vorn.report.page.layers import layers_figure
@@ -167,7 +167,7 @@ def _section(
         tables={table.title: table for table in tables(evaluation)},
         cost=cost_table(evaluation.cells, own),
         shared_cost=shared_cost(own),
-        fixtures=shown_fixtures(evaluation.cells, own, own_views),
+        fixtures=shown_fixtures(evaluation.cells, own, own_views, fixture_bytes(len(report.evaluations))),
         way=how_to_read(evaluation.plan),
         provenance=(("evaluation", evaluation.evaluation_id), *provenance(evaluation)),
     )
@@ -182,7 +182,7 @@ def _drawings(
     for name in FAMILIES:
         pairs = evaluation.family(name)
         figure = forest_figure(pairs, evaluation.noise) if pairs else None
-        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs), figure))
+        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs, evaluation.noise), figure))
     granularity = granularity_figure(evaluation)
     layers = layers_figure(evaluation)
     positions = positions_figure(evaluation.cells, views)

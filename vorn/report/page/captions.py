@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vorn.report.page.forest import MOST
 from vorn.report.page.layers import layer_lines
 from vorn.report.page.positions import BINS, kept_by_place
-from vorn.report.rows import CellRow, EvaluationReport, PairRow
+from vorn.report.rows import CellRow, EvaluationReport, NoiseRow, PairRow
 from vorn.report.words import counted, sentence
 from vorn.views import View
 
@@ -31,12 +31,14 @@ def matrix_caption(evaluations: Sequence[EvaluationReport]) -> str:
     return f"Highest with eviction: {'; '.join(found)}." if found else ""
 
 
-def forest_caption(pairs: Sequence[PairRow]) -> str:
-    """How many comparisons are drawn."""
+def forest_caption(pairs: Sequence[PairRow], noise: Sequence[NoiseRow]) -> str:
+    """How many comparisons are drawn, and what the band is where there is one."""
     tested = sum(pair.p_holm is not None for pair in pairs)
     real = sum(pair.is_real for pair in pairs)
     drawn = f"The {MOST} largest of {tested} comparisons" if tested > MOST else counted(tested, "comparison")
-    return f"{drawn}; {real} of {tested} real after Holm."
+    limit = max((row.limit for row in noise), default=None)
+    band = "" if limit is None else f" Grey: the noise floor, {100 * limit:.1f} points either way."
+    return f"{drawn}; {real} of {tested} real after Holm.{band}"
 
 
 def granularity_caption(evaluation: EvaluationReport) -> str:
