@@ -70,8 +70,7 @@ class FixtureTable(Callback):
         import wandb
 
         if self._table is None:
-            columns = [field.name for field in fields(Observation)]
-            self._table = wandb.Table(columns=columns, log_mode="INCREMENTAL")
+            self._table = wandb.Table(columns=column_names(Observation), log_mode="INCREMENTAL")
             self._skipped = int(run.summary.get(SENT, 0)) if run.resumed else 0
             self._collect(self._evaluation.measured().observations)  # what earlier runs have measured too
         sent = int(run.summary.get(SENT, 0))
@@ -92,7 +91,7 @@ class FixtureTable(Callback):
             if any(cell not in seen and evaluation.is_active(cell) for cell in evaluation.cells):
                 return
             self._next += 1
-            yield from (_row(seen[cell]) for cell in evaluation.cells if cell in seen)
+            yield from (table_row(seen[cell]) for cell in evaluation.cells if cell in seen)
             self._landed.pop(fixture.fixture_id, None)
 
 
@@ -119,8 +118,8 @@ def _publish(report: Report, logger: Logger, ledger: Path, files: Sequence[Path]
     run = logger.experiment
     run.log(
         {
-            "cells": wandb.Table(columns=_names(CellRow), data=_rows(report.cells)),
-            "pairs": wandb.Table(columns=_names(PairRow), data=_rows(report.pairs)),
+            "cells": wandb.Table(columns=column_names(CellRow), data=[*map(table_row, report.cells)]),
+            "pairs": wandb.Table(columns=column_names(PairRow), data=[*map(table_row, report.pairs)]),
             **{f"figures/{path.stem}": wandb.Image(str(path)) for path in files if path.suffix == ".png"},
         }
     )
@@ -151,20 +150,17 @@ def _summary(report: Report) -> dict[str, Any]:
     }
 
 
-def _names(kind: type) -> list[str]:
+def column_names(kind: type) -> list[str]:
+    """Fields of a record, which are the columns of a table of such records."""
     return [field.name for field in fields(kind)]
 
 
-def _rows(records: Iterable[CellRow | PairRow]) -> list[list[Any]]:
-    return [_row(record) for record in records]
-
-
-def _row(record: CellRow | PairRow | Observation) -> list[Any]:
+def table_row(record: Any) -> list[Any]:
+    """A record's values as a W&B table can hold them: lists as lines, mappings as JSON."""
     return [_cell_value(value) for value in asdict(record).values()]
 
 
 def _cell_value(value: Any) -> Any:
-    """What a column of a W&B table can hold."""
     if isinstance(value, dict):
         return canonical_json(value)
     return "\n".join(map(str, value)) if isinstance(value, (tuple, list)) else value

@@ -58,14 +58,15 @@ def test_families_compare_what_differs_in_one_thing_only():
         {"policy": "vorn", "params": "layer=2"},
         {"policy": "tova", "unit": "word"},
         {"policy": "tova", "budget": "128"},
-        {"policy": "h2o", "guards": "published"},
-        {"policy": "h2o", "contract": "context_once"},
+        {"policy": "h2o", "guards": "published", "cell": "published"},
+        {"policy": "h2o", "contract": "context_once", "cell": "context_once"},
+        {"policy": "h2o", "guards": "published", "contract": "context_once", "cell": "both"},
         {"policy": "vorn", "params": "layer=2", "unit": "word", "budget": "128"},
     ]
     evaluation = only(build_report(make_contents(*(make_observation(**one) for one in settings))))
     families = {
         name: {frozenset((pair.lhs, pair.rhs)) for pair in evaluation.family(name)}
-        for name in ("vs_full", "policies", "units")
+        for name in ("vs_full", "policies", "units", "guards", "contracts")
     }
     pruned = {cell.cell for cell in evaluation.cells} - {"full"}
     assert families["vs_full"] == {frozenset((cell, "full")) for cell in pruned}
@@ -75,7 +76,9 @@ def test_families_compare_what_differs_in_one_thing_only():
         frozenset(("vorn(layer=1)/token/64", "vorn(layer=2)/token/64")),
     }
     assert families["units"] == {frozenset(("tova/token/64", "tova/word/64"))}
-    assert [len(evaluation.family(name)) for name in families] == [8, 3, 1]
+    assert families["guards"] == {frozenset(("context_once", "both"))}
+    assert families["contracts"] == {frozenset(("published", "both"))}
+    assert [len(evaluation.family(name)) for name in families] == [9, 3, 1, 1, 1]
 
 
 def test_a_reference_of_the_same_contract_is_preferred():
@@ -224,3 +227,13 @@ def test_the_state_of_the_ledgers_is_passed_on():
 def test_empty_ledgers_are_refused():
     with pytest.raises(BadInput, match="0 observations: a report needs at least 1"):
         build_report(make_contents())
+
+
+def test_comparisons_do_not_depend_on_the_order_of_the_ledger():
+    """Oracle: the same observations, those of each cell as several writers may leave them."""
+    cells = [run_cell(hits, policy=policy) for policy, hits in (("full", "1h0" * 16), ("tova", "10h1" * 12))]
+    ordered = [[replace(one, cluster=f"c{one.fixture_index // 3}") for one in cell] for cell in cells]
+    mixed = [[*cell[1::2], *cell[::2]] for cell in ordered]
+    pairs = [build_report(make_contents(*one, *two)).evaluations[0].pairs for one, two in (ordered, mixed)]
+    assert pairs[0] == pairs[1]
+    assert pairs[0][0].test == "cluster_sign_flip"

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 from vorn.records import BadInput
-from vorn.stats import sign_flips
+from vorn.stats import Sample, sign_flips, sign_flips_of_all
 from vorn.stats.signflip import PATTERNS
 
 ALONE = [""] * 1000
@@ -147,3 +147,20 @@ def test_the_interval_of_drawn_patterns_covers_the_mean():
 def test_impossible_samples_are_refused(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+def test_samples_that_are_tested_together_get_what_each_gets_alone():
+    """Oracle: the same function on one sample, which the tests above hold to the definition."""
+    draw = np.random.default_rng(3)
+    samples = [
+        Sample(draw.normal(size=n).tolist(), [f"c{i // size}" if size > 1 else "" for i in range(n)])
+        for n, size in ((30, 1), (8, 1), (30, 1), (40, 2), (60, 3), (20, 1))
+    ]
+    together = sign_flips_of_all([*samples[:3], None, *samples[3:]], 0)
+    assert together.pop(3) is None
+    for sample, found in zip(samples, together, strict=True):
+        alone = sign_flips(*sample, 0)
+        assert (found.n, found.n_clusters, found.mean, found.p_value) == pytest.approx(
+            (alone.n, alone.n_clusters, alone.mean, alone.p_value), abs=1e-12
+        )
+        assert found.interval(0.9).low == pytest.approx(alone.interval(0.9).low, abs=1e-12)

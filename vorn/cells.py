@@ -33,6 +33,7 @@ class CellSpec:
     allocation: str  # how the budget is spread over layers and heads: "pyramid"; "" if evenly
     allocation_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} if evenly
     is_compact: bool  # kept entries get new positions inside the cache
+    has_decode_rule: bool  # whether the policy can go on evicting while it decodes
     unit: str  # with its settings that differ from conf's: "sentence(pool=mean)"; "" for the reference
     unit_config: Mapping[str, Any]  # `_target_`; {} for the reference
     unit_rule: UnitRule  # means nothing for single tokens and for the reference

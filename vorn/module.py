@@ -18,10 +18,11 @@ from vorn.data import WorkItem
 from vorn.grading import grade
 from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
+from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import ModelShape, Signal
 from vorn.models.prompts import Prompt
 from vorn.records import BadInput, Observation
-from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, read_prompt
+from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class EvictionModule(LightningModule):
         self.needs: list[Needs] = []
         self.after_prefill: list[Prune] = []
         self.after_measuring: list[Callable[[WorkItem, Sequence[Measured]], None]] = []
+        self.policies: Mapping[str, CellPolicy] = {}
 
     @property
     def shape(self) -> ModelShape:
@@ -78,7 +80,7 @@ class EvictionModule(LightningModule):
     def _works(self, item: WorkItem) -> Iterator[tuple[Contract, Work]]:
         """The item's cells by contract; the prefill of the whole prompt is made once, if any of them wants it."""
         scored = [cell_id for cell_id in item.cell_ids if self.contracts[cell_id].scores_prompt]
-        room = item.fixture.max_new_tokens or self.settings.max_new_tokens
+        room = max(item.fixture.max_new_tokens or self.settings.max_new_tokens, len(item.answer_ids))
 
         @cache
         def prompt_prefill() -> Prefill:
@@ -91,7 +93,7 @@ class EvictionModule(LightningModule):
                 contract,
                 Work(
                     self.model, self.tokenizer, self.eos_ids, self.settings, item, own, prompt_prefill,
-                    self._signals, self._prune,
+                    self._signals, self._prune, self.policies,
                 ),
             )  # fmt: skip
 
@@ -110,8 +112,7 @@ class EvictionModule(LightningModule):
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()  # after the handler: its traceback holds the tensors of the failed fixture
+        free_memory(self.model.device)  # after the handler: its traceback holds the tensors of the failed fixture
         tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
         return [_failed(cell, tokens, message) for cell in work.cells.values()]
 

@@ -74,7 +74,13 @@ def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> 
     model = resolved(cfg.model)
     fields = [f for f in ("attn_implementation", "chat_template", *_IF_GIVEN) if f not in _IF_GIVEN or model[f]]
     task = {key: value for key, value in resolved(cfg.task).items() if key != "fixtures"}
-    return {"model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype}, "task": task}
+    # An evaluation without likelihoods has none that could be added: asked for, they make another one.
+    outcome = {"outcome": resolved(cfg.outcome)} if cfg.outcome.nll else {}
+    return {
+        "model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype},
+        "task": task,
+        **outcome,
+    }
 
 
 def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:
@@ -127,6 +133,12 @@ def _cells(
     policy: Policy, allocations: Sequence[Allocation], axes: _Axes, contracts: Sequence[ContractRule]
 ) -> list[CellSpec]:
     """The cells of one policy. An allocation over heads makes none for units that keep one set for all heads."""
+    for contract in contracts:
+        if policy.contracts and contract.name not in policy.contracts:
+            raise BadInput(
+                f"policy={policy.name} under contract={contract.text}: it means something under "
+                f"{', '.join(policy.contracts)} alone; select that alone, or leave the policy out"
+            )
     spread = []
     for allocation, unit in product([policy.allocation] if policy.allocation else allocations, axes.units):
         if not (allocation.is_per_head and _is_shared(unit)):
@@ -184,6 +196,7 @@ def _cell(
         allocation=allocation.text,
         allocation_config=allocation.config,
         is_compact=policy.is_compact,
+        has_decode_rule=policy.has_decode_rule,
         unit=unit.text,
         unit_config=unit.config,
         unit_rule=unit.rule,
@@ -223,7 +236,8 @@ def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:
     return CellSpec(
         label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={},
-        is_compact=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="",
+        is_compact=False, has_decode_rule=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0,
+        contract="",
         contract_config={"_target_": _OF_REFERENCE, "first_token": first_token}, first_token=first_token,
         budget="", identity={"policy": REFERENCE, "first_token": first_token},
     )  # fmt: skip

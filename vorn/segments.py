@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vorn.jsonl import decode, parse
+from vorn.jsonl import Record, decode, observation, parse
 from vorn.records import BadInput, Look, Manifest, Observation
 
 SEGMENT_SUFFIX = ".jsonl"
@@ -89,21 +89,23 @@ class _Reader:
 
     def _take(self, line: bytes, segment: Segment) -> bool:
         """Add the line's record to `segment`; False for a tail that may still grow."""
-        number, value = self.lines + 1, parse(line)
+        number, record = self.lines + 1, observation(line)
+        value = None if record else parse(line)
         self.lacks_newline = not line.endswith(b"\n")
-        if value is None:
+        if record:
+            self._add(record, number, segment)
+        elif value is None:
             segment.damaged.append(DamagedLine(self.path, number, is_tail=self.lacks_newline))
             if self.lacks_newline:
                 self.lacks_newline = False
                 return False
         else:
-            self._add(value, number, segment)
+            self._add(decode(value, f"{self.path}, line {number}"), number, segment)
         self.offset += len(line)
         self.lines = number
         return True
 
-    def _add(self, value: object, number: int, segment: Segment) -> None:
-        record = decode(value, f"{self.path}, line {number}")
+    def _add(self, record: Record, number: int, segment: Segment) -> None:
         if isinstance(record, Manifest) != (number == 1):
             raise BadInput(
                 f"{self.path}, line {number}: kind of record is {type(record).__name__}; legal is a Manifest on line 1 "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +13,8 @@ from vorn.cells import CellSpec
 from vorn.data import WorkItem
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.hold import Hold, Trigger
+from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import Signal, fixture_seed
 from vorn.models.prompts import Prompt
@@ -32,15 +35,26 @@ class Reading:
     chunk_tokens: int | None
 
 
+class MakeHold(Protocol):
+    """How a cell goes on evicting; its policy must have a decode rule."""
+
+    def __call__(self, *, trigger: Trigger) -> Hold:
+        """At the given times."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none."""
+    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none.
+
+    `hold` says how it goes on evicting while it decodes, given when; None where `kept` is.
+    """
 
     cell: CellSpec
     budget_tokens: int
     kept: Kept | None
     prune_s: float
     error: str | None = None
+    hold: MakeHold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +97,7 @@ class Work:
             the signals of the cells whose contract scores the prompt.
         needs: which signals cells score.
         prune: what each of some cells keeps of a text that was read with these signals.
+        policies: of the panel's pruned cells by id, for contracts that choose at several moments.
     """
 
     model: PreTrainedModel
@@ -94,6 +109,7 @@ class Work:
     prompt_prefill: Callable[[], Prefill]
     needs: Needs
     prune_cells: Prune
+    policies: Mapping[str, CellPolicy]
 
     @property
     def max_new_tokens(self) -> int:
@@ -104,13 +120,36 @@ class Work:
         """What each cell keeps of `text`, which `read` is the prefill of."""
         return self.prune_cells(self.cells, read, text)
 
-    def decode(self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str) -> list[Measured]:
-        """Continues the prompt from what each cell keeps of it, all cells together."""
+    def read(self, text: Prompt, signals: frozenset[Signal], *, seed_text: str) -> Prefill:
+        """The prefill of a text other than the whole prompt, without room to go on; draws follow `seed_text`."""
+        return prefill(
+            self.model,
+            torch.tensor([text.input_ids], device=self.model.device),
+            signals,
+            chunk_tokens=self.settings.chunk_tokens,
+            room=0,
+            seed=fixture_seed(seed_text),
+            evidence=text.evidence,
+        )
+
+    def decode(
+        self,
+        read: Prefill,
+        pruned: Sequence[Pruned],
+        *,
+        first_token: str,
+        question: tuple[int, ...] = (),
+        trigger: Trigger | None = None,
+    ) -> list[Measured]:
+        """Continues a text from what each cell keeps of it, all cells together; after `question`, if it has one.
+
+        With a trigger each cell holds its budget then.
+        """
         alive = [cell for cell in pruned if cell.error is None]
         decoding = decode(
             self.model,
             read,
-            [Branch(cell.kept) for cell in alive],
+            [Branch(cell.kept, cell.hold(trigger=trigger) if trigger and cell.hold else None) for cell in alive],
             first_token=first_token,
             last_token=self.item.prompt.input_ids[-1],
             max_new_tokens=self.max_new_tokens,
@@ -118,26 +157,38 @@ class Work:
             pad_id=self.tokenizer.pad_token_id,
             max_cells=self.settings.max_cells,
             max_bytes=self.settings.max_bytes,
+            question=question,
+            answer=self.item.answer_ids,
         )
         decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
-        return [self._measured(read, cell, decoded.get(id(cell)), decoding) for cell in pruned]
+        return [self._measured(read, cell, decoded.get(id(cell)), decoding, len(question)) for cell in pruned]
 
-    def _measured(self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding) -> Measured:
+    def _measured(
+        self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding, question_tokens: int
+    ) -> Measured:
         kept = pruned.kept or keep_all(read.signals.prompt_tokens, read.signals.device)
         return Measured(
             cell=pruned.cell,
             budget_tokens=pruned.budget_tokens,
             token_ids=decoded.token_ids if decoded else (),
             error=pruned.error or (decoded.error if decoded else None),
-            kept_tokens=0.0 if pruned.error else kept.mean_tokens,
-            evidence_kept=None if pruned.error else kept.share_of(self.item.prompt.evidence),
+            kept_tokens=0.0 if pruned.error else kept.mean_tokens + question_tokens,
+            evidence_kept=None if pruned.error else self._evidence_kept(kept),
             prefill_s=read.seconds,
             prune_s=pruned.prune_s + (decoded.gather_s if decoded and pruned.kept else 0.0),
             decode_s=decoding.seconds,
             batch_rows=decoded.batch_rows if decoded else 0,
-            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept),
+            answer_nll=decoded.answer_nll if decoded else None,
+            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept, question_tokens),
             kept=pruned.kept,
         )
+
+    def _evidence_kept(self, kept: Kept) -> float | None:
+        """Fraction of the evidence in the cache: nothing behind the text that was pruned is evicted."""
+        evidence = self.item.prompt.evidence
+        read = [position for position in evidence if position < kept.prompt_tokens]
+        found = len(evidence) - len(read) + len(read) * (kept.share_of(read) or 0.0)
+        return found / len(evidence) if evidence else None
 
 
 def read_prompt(
@@ -153,3 +204,9 @@ def read_prompt(
         seed=fixture_seed(item.fixture.fixture_id),
         evidence=item.prompt.evidence,
     )
+
+
+def free_memory(device: torch.device) -> None:
+    """Gives the memory that a failure left behind back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

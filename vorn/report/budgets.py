@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-from vorn.records import Observation
+import numpy as np
+from numpy.typing import NDArray
+
+from vorn.report.columns import Column
 from vorn.report.rows import BudgetRow, CellRow
 from vorn.report.verdicts import p_method
-from vorn.stats import TestPlan, compared, holm, sign_flips
+from vorn.stats import Sample, SignFlips, TestPlan, compared, holm, sign_flips_of_all
 
-Key = tuple[str, str, str]
-Observations = Mapping[str, Sequence[Observation]]
+Columns = Mapping[str, Column]
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class _Line:
 class _Needs(NamedTuple):
     """Tokens that two policies needed, on the fixtures that count, and what was left out."""
 
-    lhs: list[int]
-    rhs: list[int]
+    lhs: NDArray[np.int64]
+    rhs: NDArray[np.int64]
     clusters: list[str]
     lhs_never: int
     rhs_never: int
@@ -50,19 +53,23 @@ class _Needs(NamedTuple):
     n_excluded: int
 
 
-def budget_rows(cells: Sequence[CellRow], by_cell: Observations, plan: TestPlan) -> list[BudgetRow]:
+def budget_rows(cells: Sequence[CellRow], columns: Columns, plan: TestPlan) -> list[BudgetRow]:
     """Policies against each other at the same unit, guards and contract, where both ran at two budgets or more.
 
     A policy's need on a fixture is the smallest budget, in tokens, at which it hits; the prompt's length if it never
     does and the reference hits. Only budgets that both ran at count. Own family for Holm's correction. Nothing where
     the prompt's length is not known, as in results that others have published.
     """
-    lines = [line for line in _lines(cells) if len(line.cells) > 1 and _has_lengths(by_cell[line.reference.cell_id])]
-    rows = []
-    for lhs, rhs in combinations(lines, 2):
-        budgets = [budget for budget in lhs.cells if budget in rhs.cells]
-        if lhs.setting == rhs.setting and len(budgets) > 1:
-            rows.append(_row(lhs, rhs, budgets, by_cell, plan))
+    lines = [line for line in _lines(cells) if len(line.cells) > 1 and _has_lengths(columns[line.reference.cell_id])]
+    common = [
+        (lhs, rhs, [budget for budget in lhs.cells if budget in rhs.cells])
+        for lhs, rhs in combinations(lines, 2)
+        if lhs.setting == rhs.setting
+    ]
+    pairs = [(lhs, rhs, budgets) for lhs, rhs, budgets in common if len(budgets) > 1]
+    needs = [_needs(lhs, rhs, budgets, columns) for lhs, rhs, budgets in pairs]
+    flips = sign_flips_of_all([_log_ratios(one) for one in needs], plan.seed)
+    rows = [_row(*pair, need, test, plan) for pair, need, test in zip(pairs, needs, flips, strict=True)]
     p_values = [row.p_value for row in rows if row.p_value is not None]
     corrected = iter(holm(p_values))
     return [
@@ -82,12 +89,19 @@ def _lines(cells: Sequence[CellRow]) -> Iterator[_Line]:
         yield _Line(group, references[key])
 
 
-def _has_lengths(reference: Sequence[Observation]) -> bool:
-    return all(seen.prompt_tokens is not None for seen in reference if seen.outcome is not None)
+def _has_lengths(reference: Column) -> bool:
+    """Whether the reference's budget, which is the prompt's length, is known."""
+    return bool((reference.budget_tokens[reference.is_done] > 0).all())
 
 
-def _row(lhs: _Line, rhs: _Line, budgets: Sequence[str], by_cell: Observations, plan: TestPlan) -> BudgetRow:
-    needs = _needs(lhs, rhs, budgets, by_cell)
+def _log_ratios(needs: _Needs) -> Sample | None:
+    ratios = [math.log(lhs / rhs) for lhs, rhs in zip(needs.lhs.tolist(), needs.rhs.tolist(), strict=True)]
+    return Sample(ratios, needs.clusters) if ratios else None
+
+
+def _row(
+    lhs: _Line, rhs: _Line, budgets: Sequence[str], needs: _Needs, flips: SignFlips | None, plan: TestPlan
+) -> BudgetRow:
     row = BudgetRow(
         lhs=lhs.label,
         rhs=rhs.label,
@@ -111,9 +125,8 @@ def _row(lhs: _Line, rhs: _Line, budgets: Sequence[str], by_cell: Observations, 
         p_method="",
         alpha=plan.alpha,
     )
-    if not needs.lhs:
+    if flips is None:
         return row
-    flips = sign_flips([math.log(a / b) for a, b in zip(needs.lhs, needs.rhs, strict=True)], needs.clusters, plan.seed)
     interval = flips.interval(plan.level)
     return replace(
         row,
@@ -126,27 +139,25 @@ def _row(lhs: _Line, rhs: _Line, budgets: Sequence[str], by_cell: Observations, 
     )
 
 
-def _needs(lhs: _Line, rhs: _Line, budgets: Sequence[str], by_cell: Observations) -> _Needs:
-    sides = [[_by_fixture(by_cell[line.cells[budget].cell_id]) for budget in budgets] for line in (lhs, rhs)]
-    needs: tuple[list[int], list[int]] = [], []
-    clusters: list[str] = []
-    never = [0, 0]
-    missed = excluded = 0
-    for key, full in _by_fixture(by_cell[lhs.reference.cell_id]).items():
-        if full.outcome is not None and full.outcome != 1.0:
-            missed += 1
-            continue
-        seen = [[cell[key] for cell in side if key in cell and cell[key].outcome is not None] for side in sides]
-        if full.outcome is None or any(len(side) < len(budgets) for side in seen):
-            excluded += 1
-            continue
-        clusters.append(full.cluster)
-        for index, side in enumerate(seen):
-            hits = [one.budget_tokens for one in side if one.outcome == 1.0]
-            needs[index].append(min(hits, default=full.budget_tokens))
-            never[index] += not hits
-    return _Needs(needs[0], needs[1], clusters, never[0], never[1], missed, excluded)
+def _needs(lhs: _Line, rhs: _Line, budgets: Sequence[str], columns: Columns) -> _Needs:
+    sides = [[columns[line.cells[budget].cell_id] for budget in budgets] for line in (lhs, rhs)]
+    full = columns[lhs.reference.cell_id]
+    is_hit = full.outcome == 1.0
+    missed = full.is_done & ~is_hit
+    counts = is_hit & np.all([cell.is_done for side in sides for cell in side], axis=0)
+    left, right = (_need(side, full)[counts] for side in sides)
+    return _Needs(
+        lhs=np.abs(left),
+        rhs=np.abs(right),
+        clusters=[full.clusters[row] for row in np.flatnonzero(counts).tolist()],
+        lhs_never=int((left < 0).sum()),
+        rhs_never=int((right < 0).sum()),
+        n_full_missed=int(missed.sum()),
+        n_excluded=int((full.is_attempted & ~missed & ~counts).sum()),
+    )
 
 
-def _by_fixture(group: Sequence[Observation]) -> dict[Key, Observation]:
-    return {(seen.fixture_id, seen.fingerprint, seen.grade): seen for seen in group}
+def _need(side: Sequence[Column], full: Column) -> NDArray[np.int64]:
+    """Smallest budget that hits, by fixture; minus the prompt's length where none does."""
+    tokens = np.array([np.where(cell.outcome == 1.0, cell.budget_tokens, _NEVER) for cell in side]).min(axis=0)
+    return np.where(tokens == _NEVER, -full.budget_tokens, tokens)

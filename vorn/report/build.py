@@ -10,6 +10,7 @@ from typing import Any
 from vorn.ledger import LedgerContents
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
+from vorn.report.columns import make_columns
 from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
@@ -59,9 +60,12 @@ def _evaluation(
         by_cell.setdefault(seen.cell_id, []).append(seen)
     cells = _distinct_labels(_ordered([_cell(group, plan) for group in by_cell.values()]))
     n_fixtures = len({seen.fixture_id for seen in observations if seen.outcome is not None})
-    noise = tuple(noise_rows(cells, by_cell, plan))
+    columns = make_columns(by_cell)
+    noise = tuple(noise_rows(cells, columns, plan))
     tested = select(cells, by_cell) if plan.split else Selected((), cells, by_cell)
-    pairs = tuple(compare(tested.cells, tested.by_cell, plan, noise))
+    if plan.split:
+        columns = make_columns(tested.by_cell)
+    pairs = tuple(compare(tested.cells, columns, plan, noise))
     return EvaluationReport(
         evaluation_id=observations[0].evaluation_id,
         model=observations[0].model,
@@ -77,7 +81,7 @@ def _evaluation(
         plan_notes=resolved.notes,
         noise=noise,
         # Where a run may stop early, its sign-flip test would not be valid.
-        budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, tested.by_cell, plan)),
+        budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, columns, plan)),
         selection=tested.rows,
         subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
         losses=tuple(loss_rows(cells, by_cell, plan)),
@@ -117,6 +121,7 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         replica_of=first.replica_of,
         mean_low=mean.low if mean else None,
         mean_high=mean.high if mean else None,
+        mean_answer_nll=_mean([seen.answer_nll for seen in done if seen.answer_nll is not None]),
     )
 
 

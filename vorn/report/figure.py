@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
 from vorn.report.rows import CellRow, EvaluationReport, Report
-from vorn.report.style import BAND, GRID, INK, drawing, images, look
+from vorn.report.style import BAND, GRID, INK, drawing, images, look, text_inches
 from vorn.report.words import heading, outcome_name, percent
 
 
@@ -41,14 +41,17 @@ def build_figure(report: Report) -> Any:
     styles = {label: look(index) for index, label in enumerate(labels)}
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(1.0 + 4.0 * columns, 1.2 + 3.2 * rows), layout="constrained")
+    width = 1.0 + 4.0 * columns
+    legend_columns = max(1, min(4, int(width / (0.7 + text_inches(labels)))))
+    height = 0.5 + 3.2 * rows + 0.22 * math.ceil((len(labels) + 1) / legend_columns)
+    figure = Figure(figsize=(max(width, 0.7 + text_inches(labels)), height), layout="constrained")
     for index, (evaluation, unit) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
         _panel(axes, evaluation, unit, styles)
         axes.set_title(heading(evaluation, report) + (f"\nunit: {unit}" if unit else ""))
         if index % columns == 0:
             axes.set_ylabel(f"{outcome_name(evaluation.cells)}, {percent(evaluation.plan.level)} interval")
-    _legend(figure)
+    _legend(figure, legend_columns)
     return figure
 
 
@@ -127,16 +130,11 @@ def _tick(budget: str, place: float) -> str:
     return budget if budget == f"{place:.0f}" else f"{budget}\n({place:.0f})"
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, columns: int) -> None:
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if not handles:
-        return
-    width, height = figure.get_size_inches()
-    widest = 0.6 + 0.08 * max(map(len, handles))  # inches of an entry: marker, gaps, and letters of the default size
-    ncols = max(1, min(4, len(handles), int(width / widest)))
-    # the panels keep their height, whatever the legend needs beyond two rows
-    figure.set_size_inches(width, height + 0.18 * max(0, math.ceil(len(handles) / ncols) - 2))
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=ncols, frameon=False)
+    if handles:
+        columns = min(columns, len(handles))
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False)

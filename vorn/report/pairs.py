@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from vorn.records import Observation
+from vorn.report.columns import Column
 from vorn.report.rows import CellRow, NoiseRow, PairRow
-from vorn.report.verdicts import Outcomes, graded, verdict
+from vorn.report.verdicts import Graded, Outcomes, Verdict, graded, verdicts
 from vorn.stats import (
     TestPlan,
     compared,
@@ -30,37 +30,37 @@ _CORRECTED = {  # each p with its column after Holm's correction
 
 
 def compare(
-    cells: Sequence[CellRow], by_cell: Mapping[str, Sequence[Observation]], plan: TestPlan, noise: Sequence[NoiseRow]
+    cells: Sequence[CellRow], columns: Mapping[str, Column], plan: TestPlan, noise: Sequence[NoiseRow]
 ) -> Iterator[PairRow]:
     """The comparisons of the plan's families, corrected within each.
 
     Args:
         cells: those that are compared; replicas (A/A) are left out.
-        by_cell: observations by cell_id.
+        columns: outcomes by cell_id.
         plan: what is tested, and how.
         noise: the A/A cells; the highest limit counts.
     """
     tested = [cell for cell in cells if not cell.replica_of]
     limit = max((row.limit for row in noise), default=None)
     for family in plan.families:
-        pairs = [
-            _pair(lhs, rhs, family, Outcomes.of(by_cell[lhs.cell_id], by_cell[rhs.cell_id], plan), plan, limit)
-            for lhs, rhs in compared(tested, family)
-        ]
-        yield from _corrected(pairs, plan)
+        members = list(compared(tested, family))
+        outcomes = [Outcomes.of(columns[lhs.cell_id], columns[rhs.cell_id], plan) for lhs, rhs in members]
+        said = zip(members, outcomes, verdicts(outcomes, plan), graded(outcomes, plan), strict=True)
+        yield from _corrected(
+            [_pair(*cells, family, pair, test, nll, plan, limit) for cells, pair, test, nll in said], plan
+        )
 
 
-def noise_rows(
-    cells: Sequence[CellRow], by_cell: Mapping[str, Sequence[Observation]], plan: TestPlan
-) -> Iterator[NoiseRow]:
+def noise_rows(cells: Sequence[CellRow], columns: Mapping[str, Column], plan: TestPlan) -> Iterator[NoiseRow]:
     """Every A/A cell against the cell that it repeats: on how many fixtures the outcome differs."""
     originals = {cell.cell_id: cell for cell in cells}
     for cell in cells:
         if not cell.replica_of or cell.replica_of not in originals:
             continue
         original = originals[cell.replica_of]
-        outcomes = Outcomes.of(by_cell[original.cell_id], by_cell[cell.cell_id], plan)
-        n, flips = len(outcomes.paired), sum(lhs.outcome != rhs.outcome for lhs, rhs in outcomes.paired)
+        outcomes = Outcomes.of(columns[original.cell_id], columns[cell.cell_id], plan)
+        lhs, rhs = outcomes.paired
+        n, flips = outcomes.n, int((lhs != rhs).sum())
         if n:
             interval = rate_sequence(flips, n, plan.alpha) if plan.is_sequential else wilson(flips, n, plan.level)
             yield NoiseRow(
@@ -75,11 +75,17 @@ def noise_rows(
 
 
 def _pair(
-    lhs: CellRow, rhs: CellRow, family: str, outcomes: Outcomes, plan: TestPlan, noise_limit: float | None
+    lhs: CellRow,
+    rhs: CellRow,
+    family: str,
+    outcomes: Outcomes,
+    said: Verdict,
+    likelihoods: Graded,
+    plan: TestPlan,
+    noise_limit: float | None,
 ) -> PairRow:
     """The comparison without what needs the whole family."""
-    table, said = outcomes.table, verdict(outcomes, plan)
-    worst = outcomes.worst_case
+    table, worst = outcomes.table, outcomes.worst_case
     lhs_mean, rhs_mean = outcomes.means
     row = PairRow(
         lhs=lhs.cell,
@@ -111,7 +117,7 @@ def _pair(
         looks=outcomes.looks,
         nll_p_holm=None,
         **asdict(said),
-        **asdict(graded(outcomes, plan)),
+        **asdict(likelihoods),
     )
     if family != "vs_full":  # which of two policies comes first says nothing, so that only equivalence is a claim
         row = replace(row, p_noninferior=None, least_margin=None)

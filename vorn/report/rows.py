@@ -39,6 +39,7 @@ class CellRow:
     replica_of: str  # cell_id of the cell that this one repeats (A/A), in no family; "" otherwise
     mean_low: float | None  # of the mean outcome; the same as of the hit rate where outcomes are hits and misses
     mean_high: float | None
+    mean_answer_nll: float | None  # nats of the first answer; None where no likelihood was asked for
 
     @property
     def is_reference(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -39,6 +39,11 @@ def drawing() -> Iterator[None]:
     """The style in which figures are built and saved."""
     with matplotlib.rc_context(_STYLE):
         yield
+
+
+def text_inches(labels: Iterable[str]) -> float:
+    """Width that the longest of these labels needs in a figure of the house's font."""
+    return 0.082 * max(map(len, labels), default=0)
 
 
 def look(index: int) -> dict[str, str]:

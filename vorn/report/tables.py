@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vorn.report.losses import CEILING, WITHOUT, LossRow
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, SelectionRow
 from vorn.report.summaries import BUDGETS, TITLES
-from vorn.report.words import LOSSES, loss_sentences, margin_points, percent, points, ratio
+from vorn.report.words import LOSSES, NATS, loss_sentences, margin_points, nats, percent, points, ratio
 from vorn.stats import FAMILIES
 
 CELLS = "Cells"
@@ -49,12 +49,15 @@ def tables(evaluation: EvaluationReport) -> Iterator[Table]:
 
 
 def _cells(evaluation: EvaluationReport, level: str) -> Table:
-    """With mean outcomes where some are fractional."""
+    """With mean outcomes where some are fractional, and with likelihoods where they were recorded."""
+    is_fractional, graded = any(cell.is_fractional for cell in evaluation.cells), nats(evaluation)
     header = ("cell", "budget", "kept", "evidence kept", "hits", "rate", level)
-    if not any(cell.is_fractional for cell in evaluation.cells):
-        return Table(CELLS, (*header, "errors"), tuple((*_cell(cell), str(cell.n_errors)) for cell in evaluation.cells))
-    rows = ((*_cell(cell), *_mean(cell), str(cell.n_errors)) for cell in evaluation.cells)
-    return Table(CELLS, (*header, "mean outcome", level, "errors"), tuple(rows))
+    more = (*(("mean outcome", level) if is_fractional else ()), "errors", *(NATS if graded else ()))
+    rows = (
+        (*_cell(cell), *(_mean(cell) if is_fractional else ()), str(cell.n_errors), *graded.get(cell.cell_id, ()))
+        for cell in evaluation.cells
+    )
+    return Table(CELLS, (*header, *more), tuple(rows))
 
 
 def _cell(cell: CellRow) -> tuple[str, ...]:

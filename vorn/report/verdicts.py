@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from vorn.records import Observation
+import numpy as np
+
+from vorn.report.columns import Column, Floats, Mask
 from vorn.stats import (
     Interval,
     PairedTable,
+    Sample,
     SignFlips,
     TestPlan,
     anytime_p,
@@ -18,94 +21,114 @@ from vorn.stats import (
     margins,
     mcnemar_exact,
     replay,
-    sign_flips,
+    sign_flips_of_all,
     tango_interval,
     tango_margins,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcomes:
-    """The observations of two cells by what makes a fixture the same: its id, its fingerprint and the grading rule.
+    """Two cells on the fixtures that count.
 
     Attributes:
-        lhs: of one cell, on the fixtures that count.
-        rhs: of the other.
+        lhs: one cell.
+        rhs: the other, over the same axis of fixtures.
         looks: length of the common prefix where only that counts; None where all fixtures do.
     """
 
-    lhs: Mapping[tuple[str, str, str], Observation]
-    rhs: Mapping[tuple[str, str, str], Observation]
+    lhs: Column
+    rhs: Column
     looks: int | None
 
     @classmethod
-    def of(cls, lhs: Sequence[Observation], rhs: Sequence[Observation], plan: TestPlan) -> Outcomes:
+    def of(cls, lhs: Column, rhs: Column, plan: TestPlan) -> Outcomes:
         """What is compared under this plan."""
-        looks = None
-        if plan.is_sequential:
-            looks = common_prefix({seen.fixture_index for seen in lhs}, {seen.fixture_index for seen in rhs})
-        left, right = (
-            {
-                (seen.fixture_id, seen.fingerprint, seen.grade): seen
-                for seen in group
-                if looks is None or seen.fixture_index < looks
-            }
-            for group in (lhs, rhs)
-        )
-        return cls(left, right, looks)
+        if not plan.is_sequential:
+            return cls(lhs, rhs, None)
+        looks = common_prefix(*({int(index) for index in side.index if index >= 0} for side in (lhs, rhs)))
+        return cls(_before(looks, lhs), _before(looks, rhs), looks)
 
     @cached_property
-    def paired(self) -> list[tuple[Observation, Observation]]:
-        """Observations of the fixtures with an outcome in both cells, in fixture order."""
-        pairs = [
-            (seen, self.rhs[key])
-            for key, seen in self.lhs.items()
-            if seen.outcome is not None and key in self.rhs and self.rhs[key].outcome is not None
-        ]
-        return sorted(pairs, key=lambda pair: (pair[0].fixture_index, pair[0].fixture_id))
+    def is_paired(self) -> Mask:
+        """The fixtures with an outcome in both cells."""
+        return self.lhs.is_done & self.rhs.is_done
+
+    @cached_property
+    def paired(self) -> tuple[Floats, Floats]:
+        """Outcomes of either cell on the paired fixtures, in fixture order."""
+        return self.lhs.outcome[self.is_paired], self.rhs.outcome[self.is_paired]
+
+    @cached_property
+    def clusters(self) -> list[str]:
+        """Of the paired fixtures."""
+        return _clusters(self.lhs, self.is_paired)
+
+    @property
+    def n(self) -> int:
+        """Paired fixtures."""
+        return len(self.paired[0])
 
     @cached_property
     def table(self) -> PairedTable:
         """Hits and misses, and what is excluded."""
-        lhs, rhs = ({key: seen.outcome for key, seen in side.items()} for side in (self.lhs, self.rhs))
-        return PairedTable.from_outcomes(lhs, rhs)
+        lhs, rhs = (side == 1.0 for side in self.paired)
+        left_out = self._is_attempted & ~self.is_paired
+        left, right = self.lhs.outcome[left_out], self.rhs.outcome[left_out]
+        return PairedTable(
+            both=int((lhs & rhs).sum()),
+            lhs_only=int((lhs & ~rhs).sum()),
+            rhs_only=int((~lhs & rhs).sum()),
+            neither=int((~lhs & ~rhs).sum()),
+            n_excluded=int(left_out.sum()),
+            excluded_for_lhs=int(((np.isnan(left) | (left == 1.0)) & (right != 1.0)).sum()),
+            excluded_for_rhs=int(((np.isnan(right) | (right == 1.0)) & (left != 1.0)).sum()),
+        )
 
-    @property
+    @cached_property
     def is_clustered(self) -> bool:
         """Whether several paired fixtures share a cluster."""
-        named = [lhs.cluster for lhs, _ in self.paired if lhs.cluster]
+        named = list(filter(None, self.clusters))
         return len(set(named)) < len(named)
 
-    @property
+    @cached_property
     def is_fractional(self) -> bool:
         """Whether some paired outcome is neither a hit nor a plain miss."""
-        return any(seen.outcome not in (0.0, 1.0) for pair in self.paired for seen in pair)
+        return any(bool(((side != 0.0) & (side != 1.0)).any()) for side in self.paired)
 
     @property
     def means(self) -> tuple[float, float] | tuple[None, None]:
         """Mean outcome of either cell on the paired fixtures."""
-        if not self.paired:
+        if not self.n:
             return None, None
-        lhs, rhs = (sum(seen.outcome or 0.0 for seen in side) for side in zip(*self.paired, strict=True))
-        return lhs / len(self.paired), rhs / len(self.paired)
+        lhs, rhs = self.paired
+        return float(lhs.mean()), float(rhs.mean())
 
     @property
     def worst_case(self) -> Interval | None:
         """Differences that are possible for any outcome of the excluded fixtures; None without a fixture."""
-        keys = self.lhs.keys() | self.rhs.keys()
-        if not keys:
+        if not self._is_attempted.any():
             return None
         if not self.is_fractional:
             return self.table.worst_case
-        low = high = 0.0
-        for key in keys:
-            lhs, rhs = (_known(side.get(key)) for side in (self.lhs, self.rhs))
-            low, high = low + lhs.low - rhs.high, high + lhs.high - rhs.low
-        return Interval(low / len(keys), high / len(keys))
+        lhs, rhs = (side.outcome[self._is_attempted] for side in (self.lhs, self.rhs))
+        low = np.nan_to_num(lhs, nan=0.0) - np.nan_to_num(rhs, nan=1.0)
+        high = np.nan_to_num(lhs, nan=1.0) - np.nan_to_num(rhs, nan=0.0)
+        return Interval(float(low.mean()), float(high.mean()))
+
+    @cached_property
+    def _is_attempted(self) -> Mask:
+        return self.lhs.is_attempted | self.rhs.is_attempted
 
 
-def _known(seen: Observation | None) -> Interval:
-    return Interval(0.0, 1.0) if seen is None or seen.outcome is None else Interval(seen.outcome, seen.outcome)
+def _before(looks: int, column: Column) -> Column:
+    """The column without the fixtures that come later."""
+    later = column.index >= looks
+    return replace(column, index=np.where(later, -1, column.index), outcome=np.where(later, np.nan, column.outcome))
+
+
+def _clusters(column: Column, rows: Mask) -> list[str]:
+    return [column.clusters[row] for row in np.flatnonzero(rows).tolist()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,27 +160,35 @@ class Graded:
     nll_p: float | None = None
 
 
-def verdict(outcomes: Outcomes, plan: TestPlan) -> Verdict:
-    """The one test that fits: by looks if the run could stop early, else by cluster, by outcome, or by hit."""
-    if not outcomes.paired:
+def verdicts(pairs: Sequence[Outcomes], plan: TestPlan) -> list[Verdict]:
+    """Of each pair the one test that fits: by looks if the run could stop early, else by cluster, outcome or hit."""
+    flips = sign_flips_of_all([_differences(one, plan) for one in pairs], plan.seed)
+    return [_verdict(one, flipped, plan) for one, flipped in zip(pairs, flips, strict=True)]
+
+
+def _verdict(outcomes: Outcomes, flips: SignFlips | None, plan: TestPlan) -> Verdict:
+    if not outcomes.n:
         return Verdict()
     if plan.is_sequential:
         return _by_looks(outcomes, plan)
-    if outcomes.is_clustered or outcomes.is_fractional:
-        return _by_sign_flips(outcomes, plan)
-    return _by_hits(outcomes.table, plan)
+    return _by_hits(outcomes.table, plan) if flips is None else _by_sign_flips(outcomes, flips, plan)
 
 
-def graded(outcomes: Outcomes, plan: TestPlan) -> Graded:
-    """The sign-flip test on answer_nll where both cells have it; nothing where a run may stop: it would not hold."""
-    pairs = [
-        (lhs.answer_nll - rhs.answer_nll, lhs.cluster)
-        for lhs, rhs in outcomes.paired
-        if lhs.answer_nll is not None and rhs.answer_nll is not None
-    ]
-    if not pairs or plan.is_sequential:
-        return Graded()
-    flips = sign_flips([difference for difference, _ in pairs], [cluster for _, cluster in pairs], plan.seed)
+def _differences(outcomes: Outcomes, plan: TestPlan) -> Sample | None:
+    """What a sign-flip test is made on; None where there is nothing to test, or another test fits."""
+    if not outcomes.n or plan.is_sequential or not (outcomes.is_clustered or outcomes.is_fractional):
+        return None
+    lhs, rhs = outcomes.paired
+    return Sample((lhs - rhs).tolist(), outcomes.clusters)
+
+
+def graded(pairs: Sequence[Outcomes], plan: TestPlan) -> list[Graded]:
+    """The sign-flip tests on answer_nll where both cells have it; nothing where a run may stop: it would not hold."""
+    flips = sign_flips_of_all([None if plan.is_sequential else _nll_differences(one) for one in pairs], plan.seed)
+    return [Graded() if one is None else _graded(one, plan) for one in flips]
+
+
+def _graded(flips: SignFlips, plan: TestPlan) -> Graded:
     interval = flips.interval(plan.level)
     return Graded(
         nll_n=flips.n,
@@ -166,6 +197,12 @@ def graded(outcomes: Outcomes, plan: TestPlan) -> Graded:
         nll_high=interval.high,
         nll_p=flips.p_value,
     )
+
+
+def _nll_differences(outcomes: Outcomes) -> Sample | None:
+    differences = outcomes.lhs.answer_nll - outcomes.rhs.answer_nll
+    rows = outcomes.is_paired & ~np.isnan(differences)
+    return Sample(differences[rows].tolist(), _clusters(outcomes.lhs, rows)) if rows.any() else None
 
 
 def p_method(flips: SignFlips) -> str:
@@ -191,9 +228,7 @@ def _by_hits(table: PairedTable, plan: TestPlan) -> Verdict:
     )
 
 
-def _by_sign_flips(outcomes: Outcomes, plan: TestPlan) -> Verdict:
-    differences = [(lhs.outcome or 0.0) - (rhs.outcome or 0.0) for lhs, rhs in outcomes.paired]
-    flips = sign_flips(differences, [lhs.cluster for lhs, _ in outcomes.paired], plan.seed)
+def _by_sign_flips(outcomes: Outcomes, flips: SignFlips, plan: TestPlan) -> Verdict:
     interval = _within(flips.interval(plan.level))
     bounds = _within(flips.interval(1 - 2 * plan.alpha))
     claims = margins(flips.p_above, flips.p_below, bounds, plan.margin)
@@ -217,7 +252,8 @@ def _by_looks(outcomes: Outcomes, plan: TestPlan) -> Verdict:
     table = outcomes.table
     if outcomes.is_clustered:
         return Verdict(difference=table.difference)
-    evidence = replay((lhs.outcome == 1.0, rhs.outcome == 1.0) for lhs, rhs in outcomes.paired)
+    lhs, rhs = (side == 1.0 for side in outcomes.paired)
+    evidence = replay((bool(one), not one) for one in lhs[lhs != rhs])  # only what is discordant moves it
     interval = difference_sequence(table.lhs_only, table.rhs_only, table.n, plan.alpha)
     return Verdict(
         test="e_value",

@@ -18,7 +18,7 @@ from vorn.stats.sequential import (
     settled,
     smallest_discordant_anytime,
 )
-from vorn.stats.signflip import SignFlips, sign_flips
+from vorn.stats.signflip import Sample, SignFlips, sign_flips, sign_flips_of_all
 
 __all__ = [
     "FAMILIES",
@@ -26,6 +26,7 @@ __all__ = [
     "Interval",
     "Margins",
     "PairedTable",
+    "Sample",
     "SignFlips",
     "TestPlan",
     "anytime_p",
@@ -47,6 +48,7 @@ __all__ = [
     "replay",
     "settled",
     "sign_flips",
+    "sign_flips_of_all",
     "smallest_discordant",
     "smallest_discordant_anytime",
     "tango_interval",

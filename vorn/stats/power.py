@@ -8,6 +8,7 @@ those for lhs are Binomial(m, (1 + difference / d) / 2). The power sums over bot
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cache
 
 from vorn.records import BadInput
@@ -32,15 +33,10 @@ def mcnemar_power(n: int, difference: float, discordance: float, alpha: float) -
             "and 0 <= difference <= discordance <= 1; assume a discordance of at least the difference"
         )
     share = (1.0 + difference / discordance) / 2
-    centre = int(n * discordance)
-    total = 0.0
-    for step in (range(centre, n + 1), range(centre - 1, -1, -1)):
-        for m in step:
-            weight = _binomial(m, n, discordance)
-            if weight < _NEGLIGIBLE:
-                break
-            total += weight * _rejects(m, share, alpha)
-    return min(1.0, total)
+    weights = _weights(n, discordance)
+    criticals = _criticals(min(weights), max(weights), alpha)
+    for_lhs, for_rhs = (_tails(criticals, p) for p in (1.0 - share, share))
+    return min(1.0, math.fsum(weights[m] * (for_lhs[m] + for_rhs[m]) for m in weights))
 
 
 @cache
@@ -88,18 +84,80 @@ def fixtures_for(difference: float, discordance: float, alpha: float, power: flo
 
 
 @cache
-def _critical(m: int, alpha: float) -> int:
-    """Largest count of the rarer side of m discordant pairs that the test rejects; -1 if there is none."""
-    tail, count = 0.0, -1
-    while count < m and 2 * (tail := tail + _binomial(count + 1, m, 0.5)) <= alpha:
-        count += 1
-    return count
+def _weights(n: int, discordance: float) -> dict[int, float]:
+    """Probability of m discordant pairs among n, by m in rising order, where it is not negligible."""
+    centre = int(n * discordance)
+    weights: dict[int, float] = {}
+    for step in (range(centre - 1, -1, -1), range(centre, n + 1)):
+        for m in step:
+            weight = _binomial(m, n, discordance)
+            if weight < _NEGLIGIBLE:
+                break
+            weights[m] = weight
+    return dict(sorted(weights.items()))
 
 
-def _rejects(m: int, share: float, alpha: float) -> float:
-    """Probability of rejection given m discordant pairs, each for lhs with probability `share`."""
-    counts = range(_critical(m, alpha) + 1)
-    return math.fsum(_binomial(k, m, share) + _binomial(k, m, 1.0 - share) for k in counts)
+@cache
+def _criticals(first: int, last: int, alpha: float) -> dict[int, int]:
+    """By number of discordant pairs m, largest count of the rarer side that the test rejects; -1 if there is none.
+
+    It rises by at most one from m to m + 1.
+    """
+    tail = _Tail(first, -1, 0.5)
+    while tail.count < first and 2 * (tail.value + tail.next) <= alpha:
+        tail.raise_count()
+    found = {first: tail.count}
+    for m in range(first + 1, last + 1):
+        tail.add_pair()
+        if tail.count < m and 2 * (tail.value + tail.next) <= alpha:
+            tail.raise_count()
+        found[m] = tail.count
+    return found
+
+
+def _tails(criticals: Mapping[int, int], p: float) -> dict[int, float]:
+    """P(Binomial(m, p) <= the critical count of m), by m, which rises by one from entry to entry."""
+    first = min(criticals)
+    tail = _Tail(first, criticals[first], p)
+    found = {}
+    for m, count in criticals.items():
+        if m > tail.m:
+            tail.add_pair()
+        while tail.count < count:
+            tail.raise_count()
+        found[m] = tail.value
+    return found
+
+
+class _Tail:
+    """P(Binomial(m, p) <= count), from one m and one count to the next in constant time.
+
+    P(X_(m+1) <= c) = P(X_m <= c) - p P(X_m = c), since only a success in the new trial leaves the tail.
+    """
+
+    def __init__(self, m: int, count: int, p: float) -> None:
+        self.m, self.count, self._p = m, count, p
+        mode = int((m + 1) * p)
+        terms = []
+        for k in range(count, -1, -1):
+            terms.append(_binomial(k, m, p))
+            if k < mode and terms[-1] < _NEGLIGIBLE**2:
+                break
+        self.value = math.fsum(terms)
+
+    @property
+    def next(self) -> float:
+        """P(Binomial(m, p) = count + 1)."""
+        return _binomial(self.count + 1, self.m, self._p)
+
+    def raise_count(self) -> None:
+        self.value += self.next
+        self.count += 1
+
+    def add_pair(self) -> None:
+        if self.count >= 0:
+            self.value = max(0.0, self.value - self._p * _binomial(self.count, self.m, self._p))
+        self.m += 1
 
 
 def _binomial(k: int, n: int, p: float) -> float:

@@ -10,11 +10,11 @@ ones makes p valid: Phipson and Smyth, Statistical Applications in Genetics and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vorn.records import BadInput
 from vorn.stats.intervals import Interval
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 PATTERNS = 10_000  # drawn sign patterns, the observed one included: no p below 1e-4 without an exact distribution
 _ENUMERATED = 14  # clusters up to which all patterns are made; they are fewer than those that would be drawn
 _LATTICE = 100_000  # steps of a common fraction up to which the exact distribution of the sum is computed
-_CHUNK = 2048  # patterns at a time, so that memory stays small with many fixtures
+_TOGETHER = 256  # samples of one matrix product, for the same reason
+_CHUNK = 32  # patterns at a time, so that memory stays small with many fixtures
 _EPSILON = 1e-12  # of the largest difference: rounding must not break ties
 
 
@@ -80,42 +81,80 @@ class SignFlips:
         return len(self._subset_means) + self._n_empty
 
 
+class Sample(NamedTuple):
+    """Paired differences, lhs minus rhs, finite, and the cluster of each fixture; "" stands alone."""
+
+    differences: Sequence[float]
+    clusters: Sequence[str]
+
+
 def sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int) -> SignFlips:
-    """The sign-flip test of paired differences.
+    """The sign-flip test of one sample. Raises: BadInput as `sign_flips_of_all`."""
+    (found,) = sign_flips_of_all([Sample(differences, clusters)], seed)
+    if found is None:
+        raise RuntimeError("a sample has a test")
+    return found
+
+
+def sign_flips_of_all(samples: Sequence[Sample | None], seed: int) -> list[SignFlips | None]:
+    """The sign-flip test of each sample; None where there is none.
+
+    Those with as many clusters as another share the patterns, and with them one matrix product.
 
     Args:
-        differences: one per fixture, lhs minus rhs, finite.
-        clusters: of the same fixtures; those with the same name flip together, "" stands alone.
+        samples: their fixtures of one cluster flip together.
         seed: of the drawn patterns, where there are too many to make all.
     Raises: BadInput for no difference, one that is not finite, or another number of clusters.
     """
+    sums = {index: _by_cluster(sample) for index, sample in enumerate(samples) if sample is not None}
+    by_size: dict[int, list[int]] = {}
+    for index, (totals, _) in sums.items():
+        by_size.setdefault(len(totals), []).append(index)
+    tests: list[SignFlips | None] = [None] * len(samples)
+    for indices in by_size.values():
+        for start in range(0, len(indices), _TOGETHER):
+            block = indices[start : start + _TOGETHER]
+            for index, test in zip(block, _tests([sums[index] for index in block], seed), strict=True):
+                tests[index] = test
+    return tests
+
+
+def _tests(groups: Sequence[tuple[list[float], list[int]]], seed: int) -> Iterator[SignFlips]:
+    """The tests of samples with the same number of clusters, given the clusters' sums and sizes."""
     import numpy as np
 
+    k = len(groups[0][0])
+    flips = _all_patterns(k) if k <= _ENUMERATED else _drawn_patterns(k, seed)
+    sizes, inverse = np.unique([group[1] for group in groups], axis=0, return_inverse=True)
+    places = inverse.reshape(-1)
+    columns = np.concatenate([np.array([group[0] for group in groups]), sizes]).T
+    chunks = (flips[start : start + _CHUNK] for start in range(0, len(flips), _CHUNK))
+    flipped = np.concatenate([chunk.astype(np.float64) @ columns for chunk in chunks])
+    halves = np.concatenate([flipped, columns.sum(axis=0) - flipped])
+    for index, (sums, counts) in enumerate(groups):
+        size = halves[:, len(groups) + places[index]]
+        is_filled = size > 0
+        yield SignFlips(
+            n=sum(counts),
+            n_clusters=k,
+            mean=math.fsum(sums) / sum(counts),
+            _exact_p=_exact_p(sums) if k > _ENUMERATED else None,
+            _subset_means=np.sort(halves[is_filled, index] / size[is_filled]),
+            _n_empty=len(halves) - int(is_filled.sum()),
+            _tolerance=_EPSILON * max(map(abs, sums)),
+        )
+
+
+def _by_cluster(sample: Sample) -> tuple[list[float], list[int]]:
+    """Sum and number of the differences of each cluster, in the order of first appearance."""
+    differences, clusters = sample
     if not differences or len(clusters) != len(differences) or not all(map(math.isfinite, differences)):
         raise BadInput(
             f"{len(differences)} differences with {len(clusters)} clusters: legal are finite differences, at least 1, "
             "and a cluster for each; leave pairs of cells without common fixtures out"
         )
-    sums, sizes = _by_cluster(differences, clusters)
-    flips = _all_patterns(len(sums)) if len(sums) <= _ENUMERATED else _drawn_patterns(len(sums), seed)
-    columns = np.array([sums, sizes]).T
-    chunks = (flips[start : start + _CHUNK] for start in range(0, len(flips), _CHUNK))
-    flipped = np.concatenate([chunk.astype(np.float64) @ columns for chunk in chunks])
-    halves = np.concatenate([flipped, columns.sum(axis=0) - flipped])
-    filled = halves[halves[:, 1] > 0]
-    return SignFlips(
-        n=len(differences),
-        n_clusters=len(sums),
-        mean=math.fsum(sums) / len(differences),
-        _exact_p=_exact_p(sums) if len(sums) > _ENUMERATED else None,
-        _subset_means=np.sort(filled[:, 0] / filled[:, 1]),
-        _n_empty=len(halves) - len(filled),
-        _tolerance=_EPSILON * max(map(abs, sums)),
-    )
-
-
-def _by_cluster(differences: Sequence[float], clusters: Sequence[str]) -> tuple[list[float], list[int]]:
-    """Sum and number of the differences of each cluster, in the order of first appearance."""
+    if not any(clusters):
+        return list(differences), [1] * len(differences)
     members: dict[object, list[float]] = {}
     for index, (difference, cluster) in enumerate(zip(differences, clusters, strict=True)):
         members.setdefault(cluster or index, []).append(difference)
@@ -150,11 +189,14 @@ def _exact_p(sums: Sequence[float]) -> float | None:
 
     if min(sums) >= 0.0 or max(sums) <= 0.0:
         return min(1.0, 2.0 ** (1 - sum(value != 0.0 for value in sums)))
-    fractions = [Fraction(value).limit_denominator(1000) for value in sums]
-    if any(abs(float(fraction) - value) > 1e-9 for fraction, value in zip(fractions, sums, strict=True)):
-        return None
-    unit = math.lcm(*(fraction.denominator for fraction in fractions))
-    steps = [abs(int(fraction * unit)) for fraction in fractions]
+    fractions: dict[float, Fraction] = {}
+    for value in dict.fromkeys(sums):  # few outcomes are possible, and the first that is no fraction ends it
+        fractions[value] = Fraction(value).limit_denominator(1000)
+        if abs(float(fractions[value]) - value) > 1e-9:
+            return None
+    unit = math.lcm(*(fraction.denominator for fraction in fractions.values()))
+    signed = [int(fractions[value] * unit) for value in sums]
+    steps = [abs(step) for step in signed]
     reach = sum(steps)
     if reach > _LATTICE:
         return None
@@ -162,5 +204,5 @@ def _exact_p(sums: Sequence[float]) -> float | None:
     mass[reach] = 1.0
     for step in filter(None, steps):
         mass = (np.roll(mass, step) + np.roll(mass, -step)) / 2  # nothing reaches the ends before the last step
-    observed = abs(int(sum(fractions) * unit))
+    observed = abs(sum(signed))
     return min(1.0, float(mass[: reach - observed + 1].sum() + mass[reach + observed :].sum()))

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.report.rows import NoiseRow, PairRow
-from vorn.report.style import BAND, COLOURS, GRID, INK
+from vorn.report.style import BAND, COLOURS, GRID, INK, text_inches
 from vorn.report.words import percent, points, probability
 
 MOST = 60  # comparisons in one plot, the largest effects; the table has all
@@ -24,7 +24,8 @@ def forest_figure(pairs: Sequence[PairRow], noise: Sequence[NoiseRow]) -> Any:
     if not tested:
         return None
     shown = sorted(tested, key=lambda pair: -abs(pair.difference or 0.0))[:MOST]
-    figure = Figure(figsize=(9.2, _MARGIN + _ROW * len(shown)), layout="constrained")
+    words = sum(text_inches(map(text, shown)) for text in (_label, _numbers))
+    figure = Figure(figsize=(max(9.2, 4.0 + words), _MARGIN + _ROW * len(shown)), layout="constrained")
     axes: Any = figure.add_subplot()
     if limit := max((row.limit for row in noise), default=None):
         axes.axvspan(-100 * limit, 100 * limit, color=BAND, lw=0, label="noise floor")

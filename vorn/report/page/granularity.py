@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from vorn.records import REFERENCE
 from vorn.report.figure import reach
 from vorn.report.rows import CellRow, EvaluationReport
-from vorn.report.style import BAND, COLOURS, GRID, INK, MARKERS
+from vorn.report.style import BAND, COLOURS, GRID, INK, MARKERS, text_inches
 from vorn.report.words import outcome_name, percent
 
 Key = tuple[str, str]
@@ -24,7 +24,7 @@ def granularity_figure(evaluation: EvaluationReport) -> Any:
     units = list(dict.fromkeys(cell.unit for cells in groups.values() for cell in cells))
     budgets = list(dict.fromkeys(budget for _, budget in groups))
     policies = list(dict.fromkeys(policy for policy, _ in groups))
-    size = (1.6 + 3.4 * len(budgets), 1.2 + 0.38 * len(policies))
+    size = (max(1.6, 0.5 + text_inches(policies)) + 3.4 * len(budgets), 1.2 + 0.38 * len(policies))
     figure = Figure(figsize=size, layout="constrained")
     panels: Any = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
     for axes, budget in zip(panels, budgets, strict=True):

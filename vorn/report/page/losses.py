@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
 from vorn.report.losses import LossRow
-from vorn.report.style import COLOURS, INK
+from vorn.report.style import COLOURS, INK, text_inches
 
 # From the best to the worst: hit and lost lie side by side, and what needs an explanation of its own has a hatch.
 PARTS = (
@@ -24,7 +24,9 @@ def losses_figure(rows: Sequence[LossRow]) -> Any:
     """The matplotlib Figure, a bar per cell whose parts add up to the fixtures that the reference hits; or None."""
     if not rows:
         return None
-    figure = Figure(figsize=(9.2, 1.1 + 0.24 * len(rows)), layout="constrained")
+    figure = Figure(
+        figsize=(max(9.2, 5.0 + text_inches(row.cell for row in rows)), 1.1 + 0.24 * len(rows)), layout="constrained"
+    )
     axes: Any = figure.add_subplot()
     starts = [0.0] * len(rows)
     counts = [(row.hits - row.leaked, row.leaked, row.kept_missed, row.evicted) for row in rows]

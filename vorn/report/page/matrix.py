@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.report.rows import CellRow, EvaluationReport, Report
-from vorn.report.style import SCALE
+from vorn.report.style import SCALE, text_inches
 from vorn.report.words import outcome_name
 
 _DARK, _LIGHT = "#101010", "#fafafa"  # of numbers on a coloured field, whatever the page's scheme
@@ -28,7 +28,9 @@ def matrix_figure(evaluations: Sequence[EvaluationReport]) -> Any:
     table = [{cell.cell: cell.mean_outcome for cell in one.cells} for one in evaluations]
     names = [_name(one, evaluations) for one in evaluations]
     values = [[column.get(row) for column in table] for row in rows]
-    figure = Figure(figsize=(2.6 + 1.0 * len(names), 1.3 + 0.24 * len(rows)), layout="constrained")
+    figure = Figure(
+        figsize=(max(2.6, 1.4 + text_inches(rows)) + 1.0 * len(names), 1.3 + 0.24 * len(rows)), layout="constrained"
+    )
     axes: Any = figure.add_subplot()
     filled = [[float("nan") if value is None else value for value in line] for line in values]
     drawn = axes.imshow(filled, cmap=SCALE, vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")

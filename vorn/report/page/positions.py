@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from vorn.report.rows import CellRow
-from vorn.report.style import SCALE
+from vorn.report.style import SCALE, text_inches
 from vorn.views import View
 
 BINS = 64  # of equal share of the prompt
@@ -27,7 +27,8 @@ def positions_figure(cells: Sequence[CellRow], views: Sequence[View]) -> Any:
     if not shown:
         return None
     rows = [_evidence(views), *(kept_by_place(cell.cell_id, views) for cell in shown)]
-    figure = Figure(figsize=(9.2, 1.2 + 0.22 * len(rows)), layout="constrained")
+    width = max(9.2, 5.5 + text_inches(cell.cell for cell in shown))
+    figure = Figure(figsize=(width, 1.2 + 0.22 * len(rows)), layout="constrained")
     axes: Any = figure.add_subplot()
     # square root: at small budgets most of it lies below a quarter
     norm = PowerNorm(0.5, vmin=0.0, vmax=1.0)

@@ -1,0 +1,73 @@
+"""Outcomes of an evaluation's cells as arrays over one axis of fixtures, so that a comparison costs no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vorn.records import Observation
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One cell on every fixture of the evaluation, all arrays [fixtures] in the task's order.
+
+    What makes a fixture the same is its id, its fingerprint and the grading rule.
+
+    Attributes:
+        index: 0-based position of the fixture in its task; -1 where the cell did not attempt it.
+        outcome: NaN where there is none.
+        answer_nll: nats; NaN where it was not measured.
+        budget_tokens: 0 where the cell did not attempt the fixture.
+        clusters: of the fixtures, shared by all columns of the evaluation; "" stands alone.
+    """
+
+    index: NDArray[np.int64]
+    outcome: Floats
+    answer_nll: Floats
+    budget_tokens: NDArray[np.int64]
+    clusters: Sequence[str]
+
+    @property
+    def is_attempted(self) -> Mask:
+        """Where the cell has an outcome or an error."""
+        return self.index >= 0
+
+    @property
+    def is_done(self) -> Mask:
+        """Where the cell has an outcome."""
+        return ~np.isnan(self.outcome)
+
+
+def make_columns(by_cell: Mapping[str, Sequence[Observation]]) -> dict[str, Column]:
+    """A column per cell id of one evaluation's observations."""
+    axis: dict[tuple[str, str, str], tuple[int, str]] = {}
+    for group in by_cell.values():
+        for seen in group:
+            axis.setdefault((seen.fixture_id, seen.fingerprint, seen.grade), (seen.fixture_index, seen.cluster))
+    order = sorted(axis, key=lambda key: (axis[key][0], key[0]))
+    clusters = [axis[key][1] for key in order]
+    place = {key: row for row, key in enumerate(order)}
+    return {name: _column(group, place, clusters) for name, group in by_cell.items()}
+
+
+def _column(group: Sequence[Observation], place: Mapping[tuple[str, str, str], int], clusters: Sequence[str]) -> Column:
+    rows = [place[seen.fixture_id, seen.fingerprint, seen.grade] for seen in group]
+    column = Column(
+        index=np.full(len(place), -1, dtype=np.int64),
+        outcome=np.full(len(place), np.nan),
+        answer_nll=np.full(len(place), np.nan),
+        budget_tokens=np.zeros(len(place), dtype=np.int64),
+        clusters=clusters,
+    )
+    column.index[rows] = [seen.fixture_index for seen in group]
+    column.outcome[rows] = [np.nan if seen.outcome is None else seen.outcome for seen in group]
+    column.answer_nll[rows] = [np.nan if seen.answer_nll is None else seen.answer_nll for seen in group]
+    column.budget_tokens[rows] = [seen.budget_tokens for seen in group]
+    return column
