@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import tomllib
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from factories import make_contents, make_manifest, make_observation, make_panel, run_cell
 
+from tests.composing import ROOT
 from vorn.ledger import LedgerWriter
 from vorn.report import build_report, write_page
 from vorn.report.__main__ import main
@@ -369,3 +371,12 @@ def test_several_evaluations_share_a_page(tmp_path):
         "1-outcomes.svg", "2-outcomes.svg", "matrix-niah.svg",
     }  # fmt: skip
     assert len(parsed.data()) == 2
+
+
+def test_every_file_of_the_package_that_is_no_code_ships():
+    """Oracle: the files themselves against the patterns of pyproject.toml."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["vorn"]
+    shipped = {path for pattern in patterns for path in (ROOT / "vorn").glob(pattern) if path.is_file()}
+    others = {path for path in (ROOT / "vorn").rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {path.name for path in others} >= {"report.html.j2", "report.css", "report.js"}
+    assert others <= shipped
