@@ -203,6 +203,15 @@ def test_no_two_lines_look_the_same():
     assert len(looks) == 16
 
 
+@pytest.mark.parametrize("name", ["p", "a_policy_with_a_long_name(layer=11)"])
+def test_the_legend_stays_within_the_figure(name):
+    figure = build_figure(report_of(*(make_observation(policy=f"{name}{i}") for i in range(9))))
+    figure.draw_without_rendering()
+    box, (width, height) = figure.legends[0].get_window_extent(), figure.get_size_inches() * figure.dpi
+    assert 0 <= box.x0 < box.x1 <= width
+    assert 0 <= box.y0 < box.y1 < figure.axes[0].get_window_extent().y0 < height / 2
+
+
 def test_one_tick_per_budget_even_if_cells_were_measured_on_other_fixtures():
     tova = [replace(seen, budget_tokens=250 + i) for i, seen in enumerate(run_cell("1010", budget="25%"))]
     h2o = [replace(seen, budget_tokens=250 + i) for i, seen in enumerate(run_cell("10x1", policy="h2o", budget="25%"))]

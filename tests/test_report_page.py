@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import tomllib
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 from factories import make_contents, make_manifest, make_observation, make_panel, run_cell
 
+from tests.composing import ROOT
 from vorn.ledger import LedgerWriter
 from vorn.report import build_report, write_page
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
+from vorn.report.page.captions import forest_caption, matrix_caption
 from vorn.report.page.cost import cost_table, shared_cost
-from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, shown_fixtures
+from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, fixture_bytes, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
 from vorn.report.page.layers import layers_figure
@@ -185,6 +188,9 @@ def test_a_forest_plot_shows_the_noise_floor_and_leaves_the_reference_second():
     assert (band.get_x(), band.get_width()) == pytest.approx((-100 * row.limit, 200 * row.limit))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["tova/token/64"]
     assert axes.lines[-1].get_xdata()[0] == pytest.approx(-100 / 3)
+    assert forest_caption(report.pairs, report.noise) == (
+        "1 comparison; 1 of 1 real after Holm. Grey: the noise floor, 11.4 points either way."
+    )
 
 
 def test_units_stand_below_each_other_where_there_are_several():
@@ -224,6 +230,9 @@ def test_models_against_cells_leaves_out_what_was_not_measured():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["full", "tova/token/64"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["pocket", "large"]
     assert shown == {((0, 0), "0.50"), ((0, 1), "0.75"), ((1, 1), "0.25")}
+    assert matrix_caption(group) == (
+        "Highest with eviction: pocket: tova/token/64, 75 % [30 to 95]; large: tova/token/64, 25 % [5 to 70]."
+    )
     assert shared_tasks(report_of(*run_cell("10"))) == {}
 
 
@@ -266,7 +275,9 @@ def test_the_viewer_gets_tokens_as_a_browser_counts_letters():
     cells = [make_observation(), make_observation(policy="full", cell_id="whole")]
     report = report_of(*cells)
     view = make_view(cells[:1])
-    shown = shown_fixtures(report.cells, cells, [view, make_view([], fixture_id="f0", fingerprint="another one")])
+    shown = shown_fixtures(
+        report.cells, cells, [view, make_view([], fixture_id="f0", fingerprint="another one")], MOST_BYTES
+    )
     (entry,) = json.loads(shown.data)["fixtures"]
     units = view.prompt.encode("utf-16-le")
     start, words = 0, []
@@ -285,7 +296,7 @@ def test_the_viewer_takes_fixtures_with_views_first_then_those_that_split_the_ce
     )
     report = report_of(*cells)
     view = make_view(cells[:1], fixture_id="f3", fingerprint="print of f3")
-    shown = shown_fixtures(report.cells, cells, [view])
+    shown = shown_fixtures(report.cells, cells, [view], MOST_BYTES)
     names = [fixture["id"] for fixture in json.loads(shown.data)["fixtures"]]
     assert names[:12] == ["f3", *(f"f{i}" for i in range(50, 60)), "f0"]
     assert (len(names), shown.fixtures, shown.of, shown.with_prompt) == (MOST, MOST, 60, 1)
@@ -300,12 +311,14 @@ def test_a_page_with_long_prompts_stays_small_and_says_what_it_left_out():
     report = report_of(*cells)
     long = {"prompt": "x" * 900_000, "token_ends": (1, 2, 3, 4, 900_000)}
     views = [make_view([], fixture_id=f"f{i}", fingerprint=f"print of f{i}", **long) for i in range(5)]
-    shown = shown_fixtures(report.cells, cells, views)
+    shown = shown_fixtures(report.cells, cells, views, fixture_bytes(1))
     data = json.loads(shown.data)
     assert len(shown.data) < MOST_BYTES
     assert (shown.fixtures, shown.with_prompt, shown.cut) == (5, 1, 5)
     assert "4 more were recorded and left out" in shown.sentence
     assert f"5 completions are cut after {LONGEST} characters" in shown.sentence
+    assert shown_fixtures(report.cells, cells, views, fixture_bytes(2000)).fixtures == 2
+    assert fixture_bytes(2000) * 2000 == 4 * fixture_bytes(1)
     assert {(len(one["cells"][0]["completion"]), one["cells"][0]["more"]) for one in data["fixtures"]} == {(1000, 4000)}
 
 
@@ -358,3 +371,12 @@ def test_several_evaluations_share_a_page(tmp_path):
         "1-outcomes.svg", "2-outcomes.svg", "matrix-niah.svg",
     }  # fmt: skip
     assert len(parsed.data()) == 2
+
+
+def test_every_file_of_the_package_that_is_no_code_ships():
+    """Oracle: the files themselves against the patterns of pyproject.toml."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["vorn"]
+    shipped = {path for pattern in patterns for path in (ROOT / "vorn").glob(pattern) if path.is_file()}
+    others = {path for path in (ROOT / "vorn").rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {path.name for path in others} >= {"report.html.j2", "report.css", "report.js"}
+    assert others <= shipped

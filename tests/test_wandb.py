@@ -77,7 +77,9 @@ def test_an_offline_run_holds_fixtures_cells_pairs_figures_and_files(
     assert second.summary["figures/outcomes/_type"] == "image-file"
     names = [path.name for path in folder.iterdir() if path.suffix in (".jsonl", ".views")]
     assert second.artifacts[f"ledger:ledger-{second.id}"] == sorted(names)
-    assert {"cells.csv", "pairs.csv", "report.md"} < set(second.artifacts[f"report:report-{second.id}"])
+    assert {"cells.csv", "pairs.csv", "report.md", "report.html", "figures/outcomes.png"} < set(
+        second.artifacts[f"report:report-{second.id}"]
+    )
 
 
 def note(job: Any, config: dict[str, Any]) -> Any:

@@ -91,7 +91,7 @@ def _opening(tag: str, label: str) -> str:
     if box is None or size is None:
         raise ValueError(f"an SVG file without viewBox or width in points: {tag}")
     pixels = float(size[1]) * 4 / 3
-    return f'<svg {box[0]} role="img" aria-label="{escape(label, quote=True)}" style="width: {pixels:.0f}px">'
+    return f'<svg {box[0]} role="img" aria-label="{escape(label, quote=True)}" style="--own: {pixels:.0f}px">'
 
 
 def _variable(colour: str) -> str:

@@ -18,7 +18,7 @@ from vorn.report.figure import build_figure
 from vorn.report.notes import ledger_state, provenance, qualifications
 from vorn.report.page import captions
 from vorn.report.page.cost import cost_table, shared_cost
-from vorn.report.page.fixtures import Shown, shown_fixtures
+from vorn.report.page.fixtures import Shown, fixture_bytes, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
 from vorn.report.page.layers import layers_figure
@@ -124,7 +124,7 @@ def build_page(report: Report, observations: Sequence[Observation], views: Seque
     with drawing():
         sections = [_section(one, report, observations, views, index) for index, one in enumerate(report.evaluations)]
         matrices = [
-            _drawing(f"matrix-{_slug(task)}", f"Models, {task}", "", matrix_figure(group))
+            _drawing(f"matrix-{_slug(task)}", f"Models, {task}", captions.matrix_caption(group), matrix_figure(group))
             for task, group in shared_tasks(report).items()
         ]
     drawings = [*(one for section in sections for one in section.drawings.values()), *filter(None, matrices)]
@@ -158,14 +158,16 @@ def _section(
         key=f"e{index + 1}",
         evaluation=evaluation,
         title=heading(evaluation, report),
-        lead=f"{evaluation.n_fixtures} fixtures, {len(evaluation.cells)} cells, {', '.join(evaluation.grades)}",
+        lead=", ".join(
+            [f"{evaluation.n_fixtures} fixtures", f"{len(evaluation.cells)} cells", *filter(None, evaluation.grades)]
+        ),
         summaries=(*summaries(evaluation), *([budgets] if budgets else [])),
         notes=tuple(qualifications(evaluation)),
         drawings=dict(_drawings(evaluation, report, own_views, prefix)),
         tables={table.title: table for table in tables(evaluation)},
         cost=cost_table(evaluation.cells, own),
         shared_cost=shared_cost(own),
-        fixtures=shown_fixtures(evaluation.cells, own, own_views),
+        fixtures=shown_fixtures(evaluation.cells, own, own_views, fixture_bytes(len(report.evaluations))),
         way=how_to_read(evaluation.plan),
         provenance=(("evaluation", evaluation.evaluation_id), *provenance(evaluation)),
     )
@@ -180,7 +182,7 @@ def _drawings(
     for name in FAMILIES:
         pairs = evaluation.family(name)
         figure = forest_figure(pairs, evaluation.noise) if pairs else None
-        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs), figure))
+        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs, evaluation.noise), figure))
     granularity = granularity_figure(evaluation)
     layers = layers_figure(evaluation)
     positions = positions_figure(evaluation.cells, views)

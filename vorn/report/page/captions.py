@@ -7,33 +7,38 @@ from collections.abc import Sequence
 from vorn.report.page.forest import MOST
 from vorn.report.page.layers import layer_lines
 from vorn.report.page.positions import BINS, kept_by_place
-from vorn.report.rows import CellRow, EvaluationReport, PairRow
+from vorn.report.rows import CellRow, EvaluationReport, NoiseRow, PairRow
 from vorn.report.words import counted, sentence
 from vorn.views import View
 
 
 def outcomes_caption(evaluation: EvaluationReport) -> str:
     """Which cell with eviction is highest, and where the reference is."""
-    pruned = [cell for cell in evaluation.cells if cell.n and not cell.is_reference and not cell.replica_of]
-    if not pruned:
+    best = _best(evaluation)
+    if not best:
         return ""
-    best = max(pruned, key=lambda cell: cell.mean_outcome or 0.0)
-    same = [cell for cell in pruned if cell.mean_outcome == best.mean_outcome]
-    names = best.cell if len(same) == 1 else f"{best.cell} and {counted(len(same) - 1, 'more cell')}"
     whole = [
         f"; {cell.cell} {_mean(cell)}"
         for cell in evaluation.cells
         if cell.is_reference and not cell.replica_of and cell.n
     ]
-    return f"Highest with eviction: {names}, {_mean(best)}{''.join(whole)}."
+    return f"Highest with eviction: {best}{''.join(whole)}."
 
 
-def forest_caption(pairs: Sequence[PairRow]) -> str:
-    """How many comparisons are drawn."""
+def matrix_caption(evaluations: Sequence[EvaluationReport]) -> str:
+    """The highest cell of each model."""
+    found = [f"{one.model}: {best}" for one in evaluations if (best := _best(one))]
+    return f"Highest with eviction: {'; '.join(found)}." if found else ""
+
+
+def forest_caption(pairs: Sequence[PairRow], noise: Sequence[NoiseRow]) -> str:
+    """How many comparisons are drawn, and what the band is where there is one."""
     tested = sum(pair.p_holm is not None for pair in pairs)
     real = sum(pair.is_real for pair in pairs)
     drawn = f"The {MOST} largest of {tested} comparisons" if tested > MOST else counted(tested, "comparison")
-    return f"{drawn}; {real} of {tested} real after Holm."
+    limit = max((row.limit for row in noise), default=None)
+    band = "" if limit is None else f" Grey: the noise floor, {100 * limit:.1f} points either way."
+    return f"{drawn}; {real} of {tested} real after Holm.{band}"
 
 
 def granularity_caption(evaluation: EvaluationReport) -> str:
@@ -71,6 +76,17 @@ def positions_caption(cells: Sequence[CellRow], views: Sequence[View]) -> str:
         share = float(shown[most][part].sum() / shown[most].sum())
         parts.append(f"{share:.0%} of what {most} keeps stands in the {name} quarter")
     return f"Mean of {counted(len(views), 'fixture')}; {'; '.join(parts)}, the most of all cells."
+
+
+def _best(evaluation: EvaluationReport) -> str:
+    """`h2o/token/25% and 1 more cell, 93 % [86 to 97]`; "" if no cell with eviction has an outcome."""
+    pruned = [cell for cell in evaluation.cells if cell.n and not cell.is_reference and not cell.replica_of]
+    if not pruned:
+        return ""
+    best = max(pruned, key=lambda cell: cell.mean_outcome or 0.0)
+    more = sum(cell.mean_outcome == best.mean_outcome for cell in pruned) - 1
+    others = f" and {counted(more, 'more cell')}" if more else ""
+    return f"{best.cell}{others}, {_mean(best)}"
 
 
 def _mean(cell: CellRow) -> str:

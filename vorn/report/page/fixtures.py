@@ -15,7 +15,7 @@ from vorn.report.rows import CellRow
 from vorn.views import View
 
 MOST = 50  # fixtures
-MOST_BYTES = 1_500_000  # of the data of an evaluation, so that a page with long prompts still opens
+MOST_BYTES, MOST_BYTES_TOGETHER = 1_500_000, 6_000_000  # of an evaluation's data and a page's, so that it still opens
 LONGEST = 1_000  # characters of a completion
 
 
@@ -44,8 +44,18 @@ class Shown:
         return f"{text}."
 
 
-def shown_fixtures(cells: Sequence[CellRow], observations: Sequence[Observation], views: Sequence[View]) -> Shown:
-    """The fixtures of one evaluation that go into the page, those first that have a view and split the cells."""
+def fixture_bytes(evaluations: int) -> int:
+    """Bytes of data that each of so many evaluations on a page may have."""
+    return min(MOST_BYTES, MOST_BYTES_TOGETHER // evaluations)
+
+
+def shown_fixtures(
+    cells: Sequence[CellRow], observations: Sequence[Observation], views: Sequence[View], most_bytes: int
+) -> Shown:
+    """The fixtures of one evaluation that go into the page, those first that have a view and split the cells.
+
+    One at least is there, whatever `most_bytes` says.
+    """
     places = {cell.cell_id: index for index, cell in enumerate(cells)}
     groups: dict[tuple[str, str], list[Observation]] = {}
     for seen in observations:
@@ -57,13 +67,13 @@ def shown_fixtures(cells: Sequence[CellRow], observations: Sequence[Observation]
     for key in order[:MOST]:
         entry = _entry(groups[key], places)
         size += len(json.dumps(entry))
-        if size > MOST_BYTES and entries:
+        if size > most_bytes and entries:
             break
         cut += sum(len(seen.completion) > LONGEST for seen in groups[key])
         if key in by_fixture:
             view = _view(by_fixture[key], places)
             size += (more := len(json.dumps(view)))
-            if size <= MOST_BYTES:
+            if size <= most_bytes:
                 entry["view"], with_prompt = view, with_prompt + 1
             else:
                 size -= more

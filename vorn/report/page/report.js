@@ -185,9 +185,17 @@
       return make("span", one.outcome === 0 ? "miss" : one.outcome.toPrecision(3), "miss");
     }
 
+    function measure(name, value) {
+      if (value === null) return "";
+      return name === "kept" ? value.toFixed(1) : `${(100 * value).toFixed(0)} %`;
+    }
+
     function table(fixture) {
       const head = make("tr");
-      for (const name of ["cell", "outcome", "completion", "graded", "kept tokens", "evidence kept"]) head.append(make("th", name));
+      const has = (name) => fixture.cells.some((one) => one[name] !== null);
+      const known = [["kept", "kept tokens"], ["evidence", "evidence kept"]].filter(([name]) => has(name));
+      for (const name of ["cell", "outcome", "completion", "graded"]) head.append(make("th", name));
+      for (const [, name] of known) head.append(make("th", name, "number"));
       [...head.cells].forEach((cell) => (cell.style.padding = ".4rem .6rem"));
       const rows = fixture.cells.map((one) => {
         const row = make("tr", undefined, fixture.view && chosen?.includes(one.cell) ? "chosen" : "");
@@ -199,8 +207,7 @@
           outcome,
           make("td", one.error ?? one.completion + more, "said"),
           make("td", one.graded, "said"),
-          make("td", one.kept === null ? "" : one.kept.toFixed(1), "number"),
-          make("td", one.evidence === null ? "" : `${(100 * one.evidence).toFixed(0)} %`, "number"),
+          ...known.map(([name]) => make("td", measure(name, one[name]), "number")),
         );
         return row;
       });
@@ -215,7 +222,8 @@
       const fixture = fixtures[index];
       back.disabled = !fixture || index === 0;
       next.disabled = !fixture || index === fixtures.length - 1;
-      find("answers").textContent = fixture ? `Accepted: ${fixture.answers.join(" | ")}` : "The cells agree on every fixture here.";
+      const accepted = fixture?.answers.length ? `Accepted: ${fixture.answers.join(" | ")}` : "";
+      find("answers").textContent = fixture ? accepted : "The cells agree on every fixture here.";
       if (!fixture) {
         find("prompts").replaceChildren();
         find("graded").replaceChildren();
