@@ -23,7 +23,7 @@ from vorn.report.words import points, probability, sentence
 # The headers of the two tables are an interface, so they are written out here.
 CELLS = (
     "cell_id,cell,model,task,contract,policy,params,unit,budget,mean_budget_tokens,n,n_errors,hits,hit_rate,"
-    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of"
+    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of,mean_answer_nll"
 )
 PAIRS = (
     "lhs,rhs,model,task,n,n_excluded,both,lhs_only,rhs_only,neither,difference,difference_low,difference_high,"
@@ -292,3 +292,20 @@ def test_mixed_situations_are_reported_in_all_forms(cells, tmp_path):
         assert cell.cell in terminal
     titles = [axes.get_title().split("\n")[0] for axes in build_figure(report).axes]
     assert set(titles) == {line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")}
+
+
+def test_answers_in_nats_stand_beside_the_hits_where_they_were_recorded():
+    """Oracle: the mean of each cell, and of the differences on the 19 fixtures that both have, by hand."""
+    full = [replace(seen, answer_nll=2.0) for seen in run_cell("1" * 20, policy="full")]
+    tova = [replace(seen, answer_nll=2.5 + 0.1 * (i % 2)) for i, seen in enumerate(run_cell("1" * 20, policy="tova"))]
+    tova[0] = replace(tova[0], answer_nll=None)
+    report = report_of(*full, *tova)
+    (pair,) = report.pairs
+    means = [2.0, (9 * 2.5 + 10 * 2.6) / 19]
+    assert [cell.mean_answer_nll for cell in report.evaluations[0].cells] == pytest.approx(means)
+    effect = f"+{means[1] - 2.0:.2f} [{pair.nll_low:.2f} to {pair.nll_high:.2f}]"
+    assert f"{means[1]:.2f} | {effect} |" in render(report)
+    (row,) = [line for line in shown(report, width=80).splitlines() if line.startswith("tova/token/64 ")]
+    assert row.split()[-1] == f"{means[1]:.2f}"
+    plain = report_of(*run_cell("1" * 20, policy="full"), *run_cell("1" * 20, policy="tova"))
+    assert "nats" not in render(plain) + shown(plain)

@@ -78,7 +78,7 @@ class EvictionModule(LightningModule):
     def _works(self, item: WorkItem) -> Iterator[tuple[Contract, Work]]:
         """The item's cells by contract; the prefill of the whole prompt is made once, if any of them wants it."""
         scored = [cell_id for cell_id in item.cell_ids if self.contracts[cell_id].scores_prompt]
-        room = item.fixture.max_new_tokens or self.settings.max_new_tokens
+        room = max(item.fixture.max_new_tokens or self.settings.max_new_tokens, len(item.answer_ids))
 
         @cache
         def prompt_prefill() -> Prefill:

@@ -74,7 +74,13 @@ def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> 
     model = resolved(cfg.model)
     fields = [f for f in ("attn_implementation", "chat_template", *_IF_GIVEN) if f not in _IF_GIVEN or model[f]]
     task = {key: value for key, value in resolved(cfg.task).items() if key != "fixtures"}
-    return {"model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype}, "task": task}
+    # An evaluation without likelihoods has none that could be added: asked for, they make another one.
+    outcome = {"outcome": resolved(cfg.outcome)} if cfg.outcome.nll else {}
+    return {
+        "model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype},
+        "task": task,
+        **outcome,
+    }
 
 
 def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:

@@ -144,6 +144,7 @@ def check_settings(cfg: DictConfig) -> None:
     choice("aa", cfg.aa, (True, False))
     _filled("ledger_dir", cfg.ledger_dir)
     choice("verbosity", cfg.verbosity, VERBOSITIES)
+    choice("outcome.nll", cfg.outcome.nll, (True, False))
     choice("isolate", cfg.isolate, (True, False))
     _seconds("claims.stale_after_s", cfg.claims.stale_after_s)
     _seconds("claims.poll_s", cfg.claims.poll_s)

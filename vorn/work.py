@@ -104,8 +104,22 @@ class Work:
         """What each cell keeps of `text`, which `read` is the prefill of."""
         return self.prune_cells(self.cells, read, text)
 
-    def decode(self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str) -> list[Measured]:
-        """Continues the prompt from what each cell keeps of it, all cells together."""
+    def read(self, text: Prompt, signals: frozenset[Signal], *, seed_text: str) -> Prefill:
+        """The prefill of a text other than the whole prompt, without room to go on; draws follow `seed_text`."""
+        return prefill(
+            self.model,
+            torch.tensor([text.input_ids], device=self.model.device),
+            signals,
+            chunk_tokens=self.settings.chunk_tokens,
+            room=0,
+            seed=fixture_seed(seed_text),
+            evidence=text.evidence,
+        )
+
+    def decode(
+        self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str, question: tuple[int, ...] = ()
+    ) -> list[Measured]:
+        """Continues a text from what each cell keeps of it, all cells together; after `question`, if it has one."""
         alive = [cell for cell in pruned if cell.error is None]
         decoding = decode(
             self.model,
@@ -118,26 +132,38 @@ class Work:
             pad_id=self.tokenizer.pad_token_id,
             max_cells=self.settings.max_cells,
             max_bytes=self.settings.max_bytes,
+            question=question,
+            answer=self.item.answer_ids,
         )
         decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
-        return [self._measured(read, cell, decoded.get(id(cell)), decoding) for cell in pruned]
+        return [self._measured(read, cell, decoded.get(id(cell)), decoding, len(question)) for cell in pruned]
 
-    def _measured(self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding) -> Measured:
+    def _measured(
+        self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding, question_tokens: int
+    ) -> Measured:
         kept = pruned.kept or keep_all(read.signals.prompt_tokens, read.signals.device)
         return Measured(
             cell=pruned.cell,
             budget_tokens=pruned.budget_tokens,
             token_ids=decoded.token_ids if decoded else (),
             error=pruned.error or (decoded.error if decoded else None),
-            kept_tokens=0.0 if pruned.error else kept.mean_tokens,
-            evidence_kept=None if pruned.error else kept.share_of(self.item.prompt.evidence),
+            kept_tokens=0.0 if pruned.error else kept.mean_tokens + question_tokens,
+            evidence_kept=None if pruned.error else self._evidence_kept(kept),
             prefill_s=read.seconds,
             prune_s=pruned.prune_s + (decoded.gather_s if decoded and pruned.kept else 0.0),
             decode_s=decoding.seconds,
             batch_rows=decoded.batch_rows if decoded else 0,
-            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept),
+            answer_nll=decoded.answer_nll if decoded else None,
+            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept, question_tokens),
             kept=pruned.kept,
         )
+
+    def _evidence_kept(self, kept: Kept) -> float | None:
+        """Fraction of the evidence in the cache: nothing behind the text that was pruned is evicted."""
+        evidence = self.item.prompt.evidence
+        read = [position for position in evidence if position < kept.prompt_tokens]
+        found = len(evidence) - len(read) + len(read) * (kept.share_of(read) or 0.0)
+        return found / len(evidence) if evidence else None
 
 
 def read_prompt(

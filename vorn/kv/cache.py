@@ -23,6 +23,7 @@ class _RoomyLayer(CacheLayerMixin):
 
     def __init__(self, prompt_tokens: int, room: int, window: int | None) -> None:
         super().__init__()
+        self.window = window
         self.is_sliding = window is not None and window < prompt_tokens
         self.most = window if window is not None and self.is_sliding else prompt_tokens
         self.slots = self.most + room
@@ -100,11 +101,14 @@ class PrefillCache(Cache):
             for layer in self.layers
         ]
 
-    def kv_bytes(self, kept: Kept) -> int:
-        """Bytes of the kept keys and values that a later token can still see, computed."""
-        rows = map(kept.layer, range(len(self.layers)))
-        counts = (int((r >= layer.first).sum()) / r.shape[0] for r, layer in zip(rows, self.layers, strict=True))
-        return round(sum(count * size for count, size in zip(counts, self.slot_bytes(), strict=True)))
+    def kv_bytes(self, kept: Kept, question_tokens: int = 0) -> int:
+        """Bytes of the kept keys and values, and of a question's behind them, that a later token can still see."""
+        total = 0.0
+        for index, (layer, size) in enumerate(zip(self.layers, self.slot_bytes(), strict=True)):
+            end, rows = kept.prompt_tokens + question_tokens, kept.layer(index)
+            first = 0 if layer.window is None else max(0, end - layer.window)
+            total += size * (int((rows >= first).sum()) / rows.shape[0] + min(question_tokens, end - first))
+        return round(total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +131,14 @@ class LayerBuffer:
     read_only: int
     is_padded: bool
 
-    def append(self, key: Tensor, value: Tensor, step: int) -> int:
-        """Stores [rows, Hkv, 1, D] of decode step `step`; returns how many slots are in use now."""
-        slot = self.first_slot + step
+    def append(self, key: Tensor, value: Tensor, fed: int) -> int:
+        """Stores [rows, Hkv, q, D] of q new tokens, behind `fed` others; returns how many slots are in use now."""
+        slot = self.first_slot + fed
+        end = slot + key.shape[2]
         if slot >= self.read_only:
-            self.keys[:, :, slot] = key[:, :, 0]
-            self.values[:, :, slot] = value[:, :, 0]
-        return slot + 1
+            self.keys[:, :, slot:end] = key
+            self.values[:, :, slot:end] = value
+        return end
 
 
 def whole_cache(cache: PrefillCache, prompt_tokens: int, first_new: int) -> list[LayerBuffer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from time import perf_counter
 
 import torch
@@ -41,12 +42,14 @@ class Decoded:
         error: why the tokens are no answer; None if they are.
         batch_rows: cells decoded together with this one, itself included.
         gather_s: this cell's equal share of the time in which its batch's pruned caches were filled.
+        answer_nll: nats of the answer that `decode` was given; None without one.
     """
 
     token_ids: tuple[int, ...]
     error: str | None
     batch_rows: int
     gather_s: float
+    answer_nll: float | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class _Text:
     """A row's tokens so far."""
 
     token_ids: list[int] = field(default_factory=list)
+    answer_nll: float | None = None
     error: str | None = None
     is_done: bool = False
 
@@ -110,6 +114,8 @@ def decode(
     pad_id: int | None,
     max_cells: int,
     max_bytes: int,
+    question: tuple[int, ...] = (),
+    answer: tuple[int, ...] = (),
     on_logits: OnLogits | None = None,
 ) -> Decoding:
     """Continues a prompt greedily once per branch; the prefill is left as it was.
@@ -120,26 +126,44 @@ def decode(
         branches: one that evicts nothing decodes on the prefill cache itself, without a copy.
         first_token: `refeed`: the prompt's last token is fed again, at its position, over each branch's cache. It is
             then in the cache of every branch: one that did not keep it holds one entry more than it kept.
-            `prefill`: the first token comes from the prefill's logits, and is the same for all branches.
+            `prefill`: no token is fed again; unless there is a question, the first token comes from the prefill's
+            logits, and is the same for all branches.
         last_token: id of the prompt's last token.
         max_new_tokens: tokens to generate at most.
         eos_ids: any of them ends a row, and is not part of its tokens.
         pad_id: never generated, unless it is one of `eos_ids`.
         max_cells: rows per batch; more rows make more batches.
         max_bytes: of a batch's pruned caches.
+        question: ids that follow what was read: fed at once over each branch's cache, whose rows all get a copy then;
+            the first token comes from the last one's logits.
+        answer: ids whose likelihood is asked for, as the text's next tokens, from the same caches: they are fed one by
+            one after the decoding, over the tokens that were generated.
         on_logits: sees every step's logits.
     """
     greedy = Greedy(max_new_tokens, eos_ids, pad_id)
-    tokens, room = prefill.signals.prompt_tokens, max_new_tokens - (first_token == "prefill")
-    first_new = tokens - (first_token == "refeed")
-    _check(prefill, first_token, first_new + room, greedy, max_cells, max_bytes)
+    _check(first_token, question, greedy, max_cells, max_bytes)
+    opening = (last_token,) if first_token == "refeed" else question
+    first_new = prefill.signals.prompt_tokens - (first_token == "refeed")
+    room = len(opening) + max(max_new_tokens, len(answer)) - 1
     moved = [vacated(branch.kept, first_new) for branch in branches]
-    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [_Text() for _ in branches], moved)
+    run = _Run(
+        model,
+        prefill,
+        greedy,
+        first_new,
+        opening,
+        last_token,
+        answer,
+        on_logits,
+        [_Text() for _ in branches],
+        moved,
+        room,
+    )
+    rows = _rows(prefill, branches, first_new, None if question else first_new + room)
     drain(prefill.last_logits.device)
     start = perf_counter()
-    if first_token == "prefill":
+    if not opening:
         run.take(range(len(branches)), 0, prefill.last_logits.expand(len(branches), -1))
-    rows = _rows(prefill, branches, first_new)
     slot_bytes = prefill.cache.slot_bytes()
     shares: dict[int, tuple[int, float]] = {}
     for batch in arrange(rows, room=room, slot_bytes=slot_bytes, max_cells=max_cells, max_bytes=max_bytes):
@@ -147,12 +171,16 @@ def decode(
     drain(prefill.last_logits.device)
     seconds = perf_counter() - start - sum(gather_s for _, gather_s in shares.values())
     texts = enumerate(run.texts)
-    return Decoding(tuple(Decoded(tuple(t.token_ids), t.error, *shares[index]) for index, t in texts), seconds)
+    return Decoding(
+        tuple(Decoded(tuple(t.token_ids), t.error, *shares[index], t.answer_nll) for index, t in texts), seconds
+    )
 
 
-def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cells: int, max_bytes: int) -> None:
+def _check(first_token: str, question: tuple[int, ...], greedy: Greedy, max_cells: int, max_bytes: int) -> None:
     if first_token not in FIRST_TOKENS:
         raise BadInput(f"decode.first_token={first_token!r}: legal values are {', '.join(FIRST_TOKENS)}; choose one")
+    if question and first_token == "refeed":
+        raise ValueError("a question follows what was read, of which nothing is fed again: pass first_token='prefill'")
     for name, value in (
         ("task.max_new_tokens", greedy.max_new_tokens),
         ("decode.max_cells", max_cells),
@@ -160,17 +188,21 @@ def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cel
     ):
         if value < 1:
             raise BadInput(f"{name}={value}: must be at least 1; raise {name}")
-    if end > prefill.cache.capacity:
+
+
+def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int, end: int | None) -> list[Row]:
+    """One row per branch; only one can continue on the prefill cache, up to `end`, a further full branch gets a copy.
+
+    `end`: None if none may continue on it.
+    """
+    tokens = prefill.signals.prompt_tokens
+    if end is not None and end > prefill.cache.capacity:
         raise BadInput(
             f"the prefill cache has room for {prefill.cache.capacity} positions, decoding needs {end}; "
-            f"raise `room` of the prefill to max_new_tokens={greedy.max_new_tokens}"
+            f"raise `room` of the prefill to the tokens that are fed, {end - tokens}"
         )
-
-
-def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[Row]:
-    """One row per branch; only one can continue on the prefill cache, a further full branch gets a copy."""
-    tokens = prefill.signals.prompt_tokens
-    whole = next((index for index, branch in enumerate(branches) if branch.kept is None), None)
+    full = [index for index, branch in enumerate(branches) if branch.kept is None]
+    whole = full[0] if full and end is not None else None
     rows = []
     for index, branch in enumerate(branches):
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
@@ -194,12 +226,14 @@ class _Run:
     model: PreTrainedModel
     prefill: Prefill
     greedy: Greedy
-    first_new: int  # position of the first decode step
-    room: int  # decode steps
+    first_new: int  # position of the first token that is fed
+    opening: tuple[int, ...]  # those fed at once before the first token is chosen; () if the prefill's logits choose it
     last_token: int
+    answer: tuple[int, ...]
     on_logits: OnLogits | None
     texts: list[_Text]
     vacated: list[int]  # positions that each branch's decoding moves back by
+    room: int  # tokens that are fed at most
 
     def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
         """Decodes a batch; returns each branch's number of rows beside it and its share of the gathering's seconds."""
@@ -209,16 +243,13 @@ class _Run:
             self.compact(group)
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
-        rows = [row for group in groups for row in group.branches]
+        branches = [branch for group in groups for branch in group.branches]
         attention = GroupAttention(self.prefill.signals.shape)
         with overridden_attention(self.model, attention.replace):
-            for step in range(self.room):
-                groups = [group for group in groups if not all(self.texts[row].is_done for row in group.branches)]
-                if not groups:
-                    break
-                attention.begin_step(groups, step, self.first_new + step)
-                self.step([row for group in groups for row in group.branches], step)
-        return dict.fromkeys(rows, (len(rows), gather_s / len(rows)))
+            self.generate(groups, attention)
+            if self.answer:
+                self.weigh(groups, attention)
+        return dict.fromkeys(branches, (len(branches), gather_s / len(branches)))
 
     def compact(self, group: RaggedGroup) -> None:
         """Gives the entries of the group's compact rows their new positions."""
@@ -228,20 +259,52 @@ class _Run:
                 rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
                 compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
 
-    def step(self, rows: list[int], step: int) -> None:
-        """Feeds one token per row, all at the same position."""
-        texts = [self.texts[row] for row in rows]
-        fed = [text.token_ids[-1] if text.token_ids else self.last_token for text in texts]
+    def generate(self, groups: list[RaggedGroup], attention: GroupAttention) -> None:
+        """Gives every row its text; a group leaves the batch when all of its rows are done."""
+        fed, index = 0, 0 if self.opening else 1
+        while groups := [one for one in groups if not all(self.texts[row].is_done for row in one.branches)]:
+            rows = [row for group in groups for row in group.branches]
+            # A row that ended without a token goes on with any, as long as others of its group run.
+            last = [(self.texts[row].token_ids or [self.last_token])[-1:] for row in rows]
+            tokens = last if index else [list(self.opening)] * len(rows)
+            self.take(rows, index, self.forward(groups, attention, tokens, fed))
+            fed, index = fed + len(tokens[0]), index + 1
+
+    def weigh(self, groups: list[RaggedGroup], attention: GroupAttention) -> None:
+        """Gives every row the answer's negative log-likelihood, fed over the slots of what was generated."""
+        rows = [row for group in groups for row in group.branches]
+        total, fed = torch.zeros(len(rows), dtype=torch.float64), 0
+        for feed, token in zip([self.opening, *((token,) for token in self.answer)], self.answer, strict=False):
+            logits = self.prefill.last_logits.expand(len(rows), -1)
+            if feed:
+                logits = self.forward(groups, attention, [list(feed)] * len(rows), fed)
+            total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
+            fed += len(feed)
+        for row, nats in zip(rows, total.tolist(), strict=True):
+            if isfinite(nats):
+                self.texts[row].answer_nll = nats
+            else:
+                self.texts[row].error = self.texts[row].error or f"the answer's log-likelihood is {-nats}"
+
+    def forward(
+        self, groups: list[RaggedGroup], attention: GroupAttention, tokens: list[list[int]], fed: int
+    ) -> Tensor:
+        """Logits [rows, V] of each row's last token; rows get equally many, behind the `fed` ones before."""
+        rows = [row for group in groups for row in group.branches]
+        queries = range(self.first_new + fed, self.first_new + fed + len(tokens[0]))
+        attention.begin_step(groups, fed, queries)
         device = self.prefill.last_logits.device
         logits: Tensor = self.model(
-            input_ids=torch.tensor(fed, device=device)[:, None],
-            position_ids=torch.tensor([[self.first_new + step - self.vacated[row]] for row in rows], device=device),
+            input_ids=torch.tensor(tokens, device=device),
+            position_ids=torch.tensor([[at - self.vacated[row] for at in queries] for row in rows], device=device),
             past_key_values=StepCache(),
             # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
-            attention_mask=torch.ones(len(fed), 1, 1, 1, dtype=torch.bool, device=device),
+            attention_mask=torch.ones(len(rows), 1, 1, 1, dtype=torch.bool, device=device),
             use_cache=True,
+            # A tensor, because some models cut the rows of their last layers when this is a number.
+            logits_to_keep=torch.tensor([len(queries) - 1], device=device),
         ).logits
-        self.take(rows, self.greedy.max_new_tokens - self.room + step, logits[:, -1])
+        return logits[:, -1]
 
     def take(self, rows: Sequence[int], index: int, logits: Tensor) -> None:
         """Gives every row that still runs the token number `index` of its text, from [rows, V] logits."""

@@ -23,7 +23,7 @@ class RaggedGroup:
     Attributes:
         branches: which branch each row is.
         layers: the cache.
-        biases: additive masks by (positions, window); those with a window hold for one step.
+        biases: additive masks of single queries by (positions, window); those with a window hold for one step.
         is_compact: whether a row's entries have new positions inside the cache, which the masks do not know.
     """
 
@@ -46,33 +46,48 @@ class RaggedGroup:
         """Forgets the masks that move with the query."""
         self.biases = {key: bias for key, bias in self.biases.items() if key[1] is None}
 
-    def bias(self, buffer: LayerBuffer, window: int | None, position: int, dtype: torch.dtype) -> Tensor | None:
-        """[rows, 1 or Hkv, 1, slots] with 0 where the query at `position` may look, -inf elsewhere; None: everywhere.
+    def bias(self, buffer: LayerBuffer, window: int | None, queries: range, dtype: torch.dtype) -> Tensor | None:
+        """[rows, 1 or Hkv, q, slots] with 0 where the queries at these positions may look, -inf elsewhere.
 
-        By absolute positions: transformers' own masks count slots, and would see too far through a sliding window.
+        None where the only query may look everywhere. By absolute positions: transformers' own masks count slots, and
+        would see too far through a sliding window.
         """
+        if len(queries) > 1:
+            return _bias(buffer, window, queries, dtype)  # of a question, fed once: not held until the last layer
         if buffer.positions is None or (window is None and not buffer.is_padded):
             return None
         key = (id(buffer.positions), window)
         if key not in self.biases:
-            hidden = buffer.positions < (0 if window is None else position - window + 1)
-            zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-            self.biases[key] = zeros.masked_fill_(hidden, -torch.inf)[:, :, None]
+            self.biases[key] = _bias(buffer, window, queries, dtype)
         return self.biases[key]
 
 
+def _bias(buffer: LayerBuffer, window: int | None, queries: range, dtype: torch.dtype) -> Tensor:
+    if buffer.positions is None:
+        raise ValueError("several tokens at once cannot be fed over the prefill's own cache: gather the entries first")
+    positions = buffer.positions[:, :, None]
+    at = torch.arange(queries.start, queries.stop, device=positions.device)[:, None]
+    hidden = positions < (0 if window is None else (at - window + 1).clamp(min=0))
+    if len(queries) > 1:
+        hidden = hidden | (positions > at)  # of a single query's own step no later slot is looked at
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
+
+
 class GroupAttention:
-    """The attention of one decode step: each group's rows over the group's own cache."""
+    """The attention of one forward: each group's rows over the group's own cache."""
 
     def __init__(self, shape: ModelShape) -> None:
         self.shape = shape
         self.groups: Sequence[RaggedGroup] = ()
-        self.step = 0
-        self.position = 0
+        self.fed = 0
+        self.queries = range(0)
 
-    def begin_step(self, groups: Sequence[RaggedGroup], step: int, position: int) -> None:
-        """What the next forward holds: the groups' rows in order, each with one query at `position`."""
-        self.groups, self.step, self.position = groups, step, position
+    def begin_step(self, groups: Sequence[RaggedGroup], fed: int, queries: range) -> None:
+        """What the next forward holds: the groups' rows in order, each with queries at these positions.
+
+        `fed`: how many tokens were fed before.
+        """
+        self.groups, self.fed, self.queries = groups, fed, queries
         for group in groups:
             group.begin_step()
 
@@ -93,7 +108,7 @@ class GroupAttention:
         ) -> tuple[Tensor, None]:
             check_arguments(kwargs)
             # A window that reaches back to position 0 hides nothing.
-            window = sliding_window if sliding_window is not None and sliding_window <= self.position else None
+            window = sliding_window if sliding_window is not None and sliding_window < self.queries.stop else None
             cache, first, outputs = self.shape.cache(layer_index(module)), 0, []
             for group in self.groups:
                 if group.is_compact and window is not None:
@@ -106,8 +121,8 @@ class GroupAttention:
                 first = rows.stop
                 buffer = group.layers[cache]
                 # A layer without a cache of its own writes what the one it reads has just written.
-                used = buffer.append(key[rows], value[rows], self.step)
-                bias = group.bias(buffer, window, self.position, query.dtype)
+                used = buffer.append(key[rows], value[rows], self.fed)
+                bias = group.bias(buffer, window, self.queries, query.dtype)
                 begin = used - window if buffer.positions is None and window is not None else 0
                 outputs.append(_attend(query[rows], buffer, slice(begin, used), bias, scaling, softcap))
             return torch.cat(outputs), None
@@ -118,15 +133,17 @@ class GroupAttention:
 def _attend(
     query: Tensor, buffer: LayerBuffer, used: slice, bias: Tensor | None, scaling: float, softcap: float | None
 ) -> Tensor:
-    """Attention output [rows, 1, H, D] of one query per row, [rows, H, 1, D], over the slots `used`."""
+    """Attention output [rows, q, H, D] of q queries per row, [rows, H, q, D], over the slots `used`."""
     keys, values = buffer.keys[:, :, used], buffer.values[:, :, used]
     # The queries of a group of heads become rows of their KV head, which thus need not be repeated.
-    packed = query.view(query.shape[0], keys.shape[1], -1, query.shape[-1])
+    packed = query.reshape(query.shape[0], keys.shape[1], -1, query.shape[-1])
     seen = None if bias is None else bias[..., used]
+    if seen is not None and seen.shape[2] > 1:
+        seen = seen.repeat(1, 1, packed.shape[2] // seen.shape[2], 1)
     if softcap is None:
         output = scaled_dot_product_attention(packed, keys, values, attn_mask=seen, scale=scaling)
     else:
         scores = torch.tanh(packed @ keys.transpose(2, 3) * scaling / softcap) * softcap
         scores = scores if seen is None else scores + seen
         output = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype) @ values
-    return output.reshape(query.shape[0], 1, query.shape[1], -1)
+    return output.reshape(*query.shape[:3], -1).transpose(1, 2)

@@ -115,6 +115,7 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         mean_evidence_kept=_mean([seen.evidence_kept for seen in done if seen.evidence_kept is not None]),
         guards=first.guards,
         replica_of=first.replica_of,
+        mean_answer_nll=_mean([seen.answer_nll for seen in done if seen.answer_nll is not None]),
     )
 
 

@@ -11,10 +11,12 @@ from vorn.report.summaries import BUDGETS, NOT_TESTED, TITLES, FamilySummary, bu
 from vorn.report.words import (
     CONTRADICTION,
     LOSSES,
+    NATS,
     heading,
     how_to_read,
     loss_sentences,
     margin_points,
+    nats,
     percent,
     points,
     ratio,
@@ -52,8 +54,11 @@ def _evaluation(evaluation: EvaluationReport) -> list[str]:
 def _tables(evaluation: EvaluationReport) -> list[str]:
     level = percent(evaluation.plan.level)
     lines = ["### Cells", "", "![hit rate against budget](outcomes.png)", ""]
+    graded = nats(evaluation)
+    titles = ["cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"]
     lines += _table(
-        ("cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"), map(_cell, evaluation.cells)
+        [*titles, *(NATS if graded else ())],
+        ([*_cell(cell), *graded.get(cell.cell_id, ())] for cell in evaluation.cells),
     )
     if evaluation.subtasks:
         names = list(dict.fromkeys(row.subtask for row in evaluation.subtasks))

@@ -37,6 +37,7 @@ class CellRow:
     mean_evidence_kept: float | None
     guards: str
     replica_of: str  # cell_id of the cell that this one repeats (A/A), in no family; "" otherwise
+    mean_answer_nll: float | None  # nats of the first answer; None where no likelihood was asked for
 
     @property
     def is_reference(self) -> bool:

@@ -14,7 +14,7 @@ from rich.text import Text
 from vorn.report.notes import ledger_state, qualifications
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, LOSSES, heading, loss_sentences, percent
+from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent
 
 SHOWN = 12  # strongest comparisons per family; report.md and pairs.csv have all
 BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words what the families say
@@ -79,10 +79,13 @@ def _cell_table(evaluation: EvaluationReport) -> Table:
     table.add_column("\ncell", overflow="fold")
     interval = "sequence" if evaluation.plan.is_sequential else "Wilson"
     level = f"{percent(evaluation.plan.level)}\n{interval}"
-    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", level, "\nerrors"):
+    graded = nats(evaluation)
+    extra = [NATS[0].replace(" ", "\n")] if graded else []  # the difference stands in report.md: labels need the room
+    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", level, "\nerrors", *extra):
         table.add_column(title, justify="right", no_wrap=True)
     for cell in evaluation.cells:
-        table.add_row(*map(Text, _cell(cell)), style="bold" if cell.is_reference else "")
+        row = [*_cell(cell), *graded.get(cell.cell_id, ())[:1]]
+        table.add_row(*map(Text, row), style="bold" if cell.is_reference else "")
     return table
 
 

@@ -15,6 +15,7 @@ CONTRADICTION = (
 )
 
 LOSSES = "Losses, by what became of the evidence"
+NATS = ("answer nats", "over full")  # columns, where the likelihood of answers was recorded
 
 
 def how_to_read(plan: TestPlan) -> str:
@@ -36,6 +37,28 @@ def how_to_read(plan: TestPlan) -> str:
         f"{percent(plan.level)} and not corrected. A difference that is not shown may still exist: its interval says "
         "how large it could be."
     )
+
+
+def nats(evaluation: EvaluationReport) -> dict[str, list[str]]:
+    """Mean nats of each cell's answers, and the difference from the reference with its interval, by the cell's id.
+
+    Empty if no cell has any. The interval is not corrected.
+    """
+    if all(cell.mean_answer_nll is None for cell in evaluation.cells):
+        return {}
+    over = {pair.lhs_id: pair for pair in evaluation.family("vs_full")}
+    return {cell.cell_id: [_nats(cell.mean_answer_nll), _over(over.get(cell.cell_id))] for cell in evaluation.cells}
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _over(pair: PairRow | None) -> str:
+    if pair is None or pair.nll_difference is None:
+        return ""
+    interval = "" if pair.nll_low is None else f" [{_nats(pair.nll_low)} to {_nats(pair.nll_high)}]"
+    return f"{pair.nll_difference:+.2f}{interval}"
 
 
 def ratio_sentence(row: BudgetRow) -> str:

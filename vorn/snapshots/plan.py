@@ -20,7 +20,7 @@ from vorn.snapshots.index import ORDERS
 from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import Instance
 
-OTHER_JOB = ("policy", "unit", "guards", "contract", "budget", "model", "task", "prefill", "decode", "limit")
+OTHER_JOB = ("policy", "unit", "guards", "contract", "budget", "model", "task", "outcome", "prefill", "decode", "limit")
 
 
 @dataclass(frozen=True, kw_only=True)
