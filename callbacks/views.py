@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
 from lightning import LightningModule, Trainer
@@ -57,15 +56,13 @@ class RecordViews(Callback):
 
 def _view(item: WorkItem, evaluation_id: str, kept: dict[str, bytes]) -> View:
     prompt, fixture = item.prompt, item.fixture
-    ends = tuple(end for _, end in prompt.offsets)
-    question = prompt.text.index(fixture.prompt) + fixture.question_start
     return View(
         evaluation_id=evaluation_id,
         fixture_id=fixture.fixture_id,
         fingerprint=item.fingerprint,
         prompt=prompt.text,
-        token_ends=ends,
+        token_ends=tuple(end for _, end in prompt.offsets),
         evidence=prompt.evidence,
-        question_start_token=bisect_right(ends, question),
+        question_start_token=prompt.context_tokens,
         kept=kept,
     )

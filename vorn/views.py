@@ -37,7 +37,7 @@ class View:
     prompt: str  # as the model read it
     token_ends: tuple[int, ...]  # T character offsets into `prompt`, end exclusive; a token begins where the last ends
     evidence: tuple[int, ...]  # positions of the tokens that overlap the fixture's evidence, ascending
-    question_start_token: int  # position of the first token that reaches into the question; T if none does
+    question_start_token: int  # the first token that touches the question; 0 where nothing tells it from the context
     kept: Mapping[str, bytes]  # by cell_id: T shares of layers and KV heads, 0 in none of them, 255 in all
 
     def __post_init__(self) -> None:

@@ -15,8 +15,8 @@ from vorn.bench.engine import SENTENCE_TOKENS, Bench, Cases
 from vorn.cells import CellSpec
 from vorn.choices import conf_dirs, options
 from vorn.data import WorkItem
-from vorn.models.prompts import Prompt
 from vorn.memory import Relief
+from vorn.models.prompts import Prompt
 from vorn.module import EvictionModule
 from vorn.panel import plan_panel
 from vorn.records import Fixture, Observation
