@@ -171,7 +171,15 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.states": {"vorn.records"},
     "vorn.snapshots.tiny": {"vorn.choices"},
-    "vorn.snapshots.decay": {"vorn.records", "vorn.snapshots.tiny"},
+    "vorn.snapshots.material": {"vorn.records"},
+    "vorn.snapshots.decay_files": set(),
+    "vorn.snapshots.decay": {
+        "vorn.records", "vorn.snapshots.decay_files", "vorn.snapshots.material", "vorn.snapshots.states",
+        "vorn.snapshots.tiny",
+    },
+    "vorn.snapshots.window": {
+        "vorn.records", "vorn.snapshots.material", "vorn.snapshots.states", "vorn.snapshots.tiny",
+    },
     "vorn.snapshots.executed": {
         "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.index", "vorn.snapshots.placement",
         "vorn.snapshots.requests", "vorn.snapshots.cost", "vorn.snapshots.simulate", "vorn.snapshots.engine",
@@ -240,7 +248,7 @@ FORBIDDEN: dict[str, set[str]] = {
     **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
     **{
         f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION}
-        for name in ("states", "tiny", "executed", "decay")
+        for name in ("states", "tiny", "material", "executed", "decay", "window")
     },
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
