@@ -37,7 +37,7 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.ledger", "vorn.regrade", "vorn.report", "vorn.stats", "vorn.snapshots.recorded",
         "vorn.snapshots.show", "vorn.views",
     },
-    "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.segments", "vorn.report"},
+    "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.segments"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units"},
     "vorn.choices": {"vorn.records"},
     "vorn.fuse": {"vorn.records", "vorn.choices"},

@@ -15,7 +15,6 @@ from vorn.audit.evaluations import published_contents
 from vorn.audit.summary import summary
 from vorn.audit.terminal import print_audit
 from vorn.records import BadInput
-from vorn.report import build_report, write_page
 
 EXIT_BAD_INPUT, EXIT_NOT_WRITTEN, EXIT_DISAGREEMENT = 1, 4, 5
 CODES = (
@@ -63,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write_page(found: Audit, folder: Path) -> Path:
     """The page of all rows with observations. Raises: BadInput if there is none, OSError if it cannot be written."""
+    from vorn.report import build_report, write_page  # an audit without a page needs neither numpy nor matplotlib
+
     contents = published_contents(file.artifact for file in found.files)
     if not contents.observations:
         raise BadInput(
