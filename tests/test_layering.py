@@ -85,8 +85,8 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.kv.greedy": set(),
     "vorn.kv.decode": {
-        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.greedy", "vorn.kv.held",
-        "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
+        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.greedy",
+        "vorn.kv.held", "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
     },
     "vorn.kv.reread": {"vorn.kv.capture", "vorn.kv.layout", "vorn.kv.signals", "vorn.kv.steps"},
     "vorn.kv.reforward": {
