@@ -122,12 +122,7 @@ def test_a_resumed_run_goes_on_behind_its_rows_and_waits_for_whole_fixtures() ->
     """Cells of other processes land late; a cell that was stopped is waited for no more."""
     first = make_observation(contract_work=ContractWork(seconds=1.5))
     landed = [
-        replace(
-            make_observation(contract_work=ContractWork(seconds=1.5)),
-            fixture_id=f"f{index}",
-            fixture_index=index,
-            cell_id=cell,
-        )
+        replace(first, fixture_id=f"f{index}", fixture_index=index, cell_id=cell)
         for index, cell in ((0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "b"), (3, "a"), (3, "b"))
     ]
     stopped: set[str] = set()
