@@ -344,7 +344,7 @@ def test_a_full_disk_ends_a_run_with_one_message_and_the_same_command_resumes(
 ) -> None:
     import vorn.ledger
 
-    write, left = vorn.ledger._write_all, [1, 1]  # the manifest and one fixture
+    write, left = vorn.ledger.write_all, [1, 1]  # the manifest and one fixture
 
     def run_full(descriptor: int, block: bytes) -> None:
         if not left:
@@ -353,7 +353,7 @@ def test_a_full_disk_ends_a_run_with_one_message_and_the_same_command_resumes(
         write(descriptor, block)
 
     with monkeypatch.context() as patch:
-        patch.setattr(vorn.ledger, "_write_all", run_full)
+        patch.setattr(vorn.ledger, "write_all", run_full)
         with pytest.raises(BadInput, match=r"cannot be written \(No space left on device\); .* same command resumes"):
             evaluate()
     assert len(observations(tmp_path)) == 5
