@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from vorn.durable import make_folder, sync_folder, writable, write_all
 from vorn.jsonl import encode
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.segments import SEGMENT_GLOB, SEGMENT_SUFFIX, DamagedLine, Follower, Segment
@@ -209,7 +209,7 @@ class LedgerWriter:
         try:
             if self._descriptor is None:
                 self._descriptor = self._create_segment()
-            write_all(self._descriptor, block)
+            _write_all(self._descriptor, block)
         except BaseException:
             self.close()
             raise
@@ -222,8 +222,8 @@ class LedgerWriter:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{manifest.pid}-rank{manifest.rank}{SEGMENT_SUFFIX}"
         descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         try:
-            write_all(descriptor, head)
-            sync_folder(self._folder)
+            _write_all(descriptor, head)
+            _sync_folder(self._folder)
         except BaseException:
             os.close(descriptor)
             raise
@@ -241,3 +241,39 @@ def _disagreements(seen: Observation, kept: Observation, fingerprint: str) -> li
         for name, before, now in compared
         if before != now
     ]
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turns what the file system refuses into one message. Raises: BadInput."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"ledger_dir: {folder} cannot be written ({error.strerror or error}); legal is a folder with free space "
+            "that this user may write; make room, change its permissions, or give another ledger_dir; nothing that "
+            "was measured is lost, and the same command resumes"
+        ) from error
+
+
+def _write_all(descriptor: int, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and the folders above it, each entry on disk before the next."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
