@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format bench pocket report audit clean
+.PHONY: help run test test-browser test-faults check format bench pocket report audit clean
 
 help: ## Show what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 	@echo "Variables: ARGS (more arguments), PYTHON=python3.11, TORCH_INDEX=URL of the wheels of a CPU or CUDA torch"
 
 run: $(READY) ## Run the main job: python launch.py $(ARGS)
@@ -21,6 +21,9 @@ run: $(READY) ## Run the main job: python launch.py $(ARGS)
 
 test: $(READY) ## Run the whole test suite: pytest $(ARGS)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-browser: $(READY) ## Open a report in Chromium, at two widths and in both colour schemes
+	$(BIN)/python -m pytest tests/browser_checks.py $(ARGS)
 
 test-faults: $(READY) ## Kill 200 processes while they measure: nothing lost, nothing twice, the same report
 	$(BIN)/python -m pytest tests/test_faults.py --kills 200 $(ARGS)
@@ -34,7 +37,7 @@ format: $(READY) ## Format the code and fix what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## Measure capture, a panel and one cell at a time, in units of one prefill
+bench: $(READY) ## Measure panels, policies and contracts, in units of one prefill: ARGS="--sections panels"
 	$(BIN)/python -m vorn.bench $(ARGS)
 
 report: $(READY) ## Report on ledgers without a model: make report ARGS="ledgers --out report"

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from callbacks.wandb_tables import publish
 from vorn.evaluation import Evaluation, ReportFailed
-from vorn.report import print_report, write_report
+from vorn.report import print_report, write_page, write_report
+from vorn.views import read_views
 
 
 class PairedTests(Callback):
@@ -25,12 +26,14 @@ class PairedTests(Callback):
             report = self._evaluation.report()
             paths = write_report(report, self._evaluation.out_dir)
             print_report(report, Console())
+            views = read_views([self._evaluation.folder])
+            page = write_page(report, self._evaluation.measured().observations, self._evaluation.out_dir, views)
         except Exception as error:
             raise ReportFailed(
                 f"the report failed ({type(error).__name__}: {error}); everything measured is in "
                 f"{self._evaluation.folder}: python -m vorn.report {self._evaluation.folder}"
             ) from error
-        print(f"\nreport: {', '.join(map(str, paths))}\nledger: {self._evaluation.folder}")
+        print(f"\nreport: {', '.join(map(str, [page[0], *paths]))}\nledger: {self._evaluation.folder}")
         sys.stdout.flush()
         for logger in self._evaluation.loggers:
-            publish(report, logger)
+            publish(report, logger, self._evaluation.folder, [*paths, *page])

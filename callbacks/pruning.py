@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import perf_counter
 
 from hydra.utils import instantiate
@@ -34,7 +35,7 @@ class KVPruning(Callback):
                 cell.is_compact,
             )
             for cell_id, cell in evaluation.cells.items()
-            if not cell.is_reference
+            if cell.policy_config
         }
         self._needs: dict[str, frozenset[Signal]] = {}
 
@@ -42,6 +43,7 @@ class KVPruning(Callback):
         """Declare the needed signals; raises BadInput if a policy's parameter does not fit the model."""
         module = _eviction(pl_module)
         self._needs = {cell_id: policy.needs(module.shape) for cell_id, policy in self._policies.items()}
+        module.policies = self._policies
         module.needs.append(self.needs)
         module.after_prefill.append(self.prune)
 
@@ -50,6 +52,7 @@ class KVPruning(Callback):
         module = _eviction(pl_module)
         module.after_prefill.remove(self.prune)
         module.needs.remove(self.needs)
+        module.policies = {}
 
     def needs(self, cell_ids: Sequence[str]) -> frozenset[Signal]:
         """What the policies of these cells score: a cell that is measured already costs no capture."""
@@ -73,12 +76,14 @@ class KVPruning(Callback):
         try:
             if policy.unit not in units:
                 units[policy.unit] = policy.unit(text.text, text.offsets)
-            kept = policy.keep(prefill.signals, units[policy.unit], budget, sinks=sinks, recent=recent)
+            what = prefill.signals, units[policy.unit], budget
+            kept = policy.keep(*what, sinks=sinks, recent=recent)
         except ValueError as error:
             # One cell's failure on one fixture (NaN scores, guards that a percentage cannot hold) is no other cell's.
             return Pruned(cell, budget, kept=None, prune_s=0.0, error=f"{type(error).__name__}: {error}")
         drain(device)
-        return Pruned(cell, budget, kept, perf_counter() - start)
+        hold = partial(policy.hold, *what, sinks=sinks, recent=recent)
+        return Pruned(cell, budget, kept, perf_counter() - start, hold=hold)
 
 
 def _eviction(module: LightningModule) -> EvictionModule:

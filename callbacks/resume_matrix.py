@@ -7,11 +7,11 @@ import sys
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
+from callbacks.wandb_resumes import publish_matrix
 from vorn.evaluation import ReportFailed
-from vorn.loggers import guarded
-from vorn.report import build_report, write_report
+from vorn.report import build_report, write_page, write_report
 from vorn.snapshots.campaign import Campaign
-from vorn.snapshots.matrix import build_matrix
+from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.show import print_matrix, write_matrix
 
 
@@ -28,16 +28,18 @@ class ResumeMatrix(Callback):
         try:
             contents = campaign.measured()
             report = build_report(contents)
-            matrix = build_matrix(
-                contents.observations,
+            how = Judgement(
                 baseline=verdict.baseline,
+                bound=verdict.bound,
                 margin=verdict.margin,
                 alpha=report.evaluations[0].plan.alpha,
                 seed=verdict.seed,
             )
+            matrix = build_matrix(contents.observations, how)
             campaign.look()
             paths = [*write_matrix(matrix, campaign.out_dir), *write_report(report, campaign.out_dir)]
             print_matrix(matrix, Console())
+            paths.append(write_page(report, contents.observations, campaign.out_dir)[0])
         except Exception as error:
             raise ReportFailed(
                 f"the report failed ({type(error).__name__}: {error}); everything measured is in "
@@ -45,6 +47,4 @@ class ResumeMatrix(Callback):
             ) from error
         print(f"\nreport: {', '.join(map(str, paths))}\nledgers: {campaign.folder}")
         sys.stdout.flush()
-        metrics = {f"ttft_s/{row.workload}/{row.cell}": row.ttft_s for row in matrix.rows}
-        for logger in campaign.loggers:
-            guarded("logging the matrix", lambda logger=logger: logger.log_metrics(metrics, step=0))  # type: ignore[misc]
+        publish_matrix(matrix, campaign.loggers)

@@ -1,9 +1,10 @@
-"""What loggers are told: rows of fixtures as the run goes, cells and pairs at its end. Their failures stop nothing."""
+"""What loggers are told: rows of fixtures as the run goes, the report at its end. Their failures stop nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -11,27 +12,32 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from vorn.evaluation import Evaluation
+from vorn.ledger import SEGMENT_GLOB
 from vorn.loggers import guarded
-from vorn.records import Observation
+from vorn.records import Observation, canonical_json
 from vorn.report import CellRow, PairRow, Report
+from vorn.views import SUFFIX
+
+SENT = "fixture_rows"  # in the W&B run's summary: rows of the table that it has; a resumed run goes on behind them
 
 
 class FixtureTable(Callback):
-    """Sends observations to W&B, as the table `fixtures`, every few fixtures."""
+    """Sends observations to W&B, as the table `fixtures`, every few fixtures.
+
+    In the order of the fixtures, each when all of its cells have landed, whoever measured them: so that the number of
+    rows that a W&B run has says which they are.
+    """
 
     def __init__(self, evaluation: Evaluation, flush_every: int) -> None:
         """`flush_every`: fixtures per upload; each upload makes one version of an artifact."""
         self._evaluation = evaluation
-        self._columns = [field.name for field in fields(Observation)]
         self._flush_every = flush_every
-        self._rows: list[list[Any]] = []
-        self._tables: dict[int, Any] = {}  # by logger: an incremental table must stay the same object
+        self._landed: dict[str, dict[str, Observation]] = {}  # by fixture and cell, of fixtures that were not sent
+        self._next = 0  # place of the first fixture that was not sent
+        self._skipped = 0  # rows that a resumed run had already
+        self._table: Any = None  # an incremental table must stay the same object
         self._fixtures = 0
         evaluation.listeners.append(self._collect)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin with what an earlier run has measured: the table of a resumed run is whole."""
-        self._rows = [_row(seen) for seen in self._evaluation.measured().observations]
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
@@ -41,40 +47,67 @@ class FixtureTable(Callback):
         if self._fixtures % self._flush_every == 0:
             self._flush()
 
-    def _collect(self, landed: Sequence[Observation]) -> None:
-        """Rows of every process that measures this evaluation."""
-        self._rows += [_row(seen) for seen in landed]
-
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Send what is left."""
-        self._flush()
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Send what is there: an interrupted run has measured it."""
         self._flush()
 
-    def _flush(self) -> None:
-        rows, self._rows = self._rows, []
-        for number, logger in enumerate(self._evaluation.loggers):
-            if rows and isinstance(logger, WandbLogger):
-                guarded("logging fixtures", lambda number=number, logger=logger: self._send(number, logger, rows))  # type: ignore[misc]
+    def report(self) -> None:
+        """Send what is left; everything, if there was nothing to measure."""
+        self._flush()
 
-    def _send(self, number: int, logger: WandbLogger, rows: list[list[Any]]) -> None:
+    def _collect(self, landed: Iterable[Observation]) -> None:
+        """Observations of every process that measures this evaluation."""
+        if self._table is not None:  # before that nothing is held: it begins with all that is measured by then
+            for seen in landed:
+                self._landed.setdefault(seen.fixture_id, {})[seen.cell_id] = seen
+
+    def _flush(self) -> None:
+        for logger in self._evaluation.loggers:
+            if isinstance(logger, WandbLogger):
+                guarded("logging fixtures", lambda run=logger.experiment: self._send(run))  # type: ignore[misc]
+
+    def _send(self, run: Any) -> None:
         import wandb
 
-        if number not in self._tables:
-            self._tables[number] = wandb.Table(columns=self._columns, log_mode="INCREMENTAL")
-        for row in rows:
-            self._tables[number].add_data(*row)
-        logger.experiment.log({"fixtures": self._tables[number]})
+        if self._table is None:
+            self._table = wandb.Table(columns=column_names(Observation), log_mode="INCREMENTAL")
+            self._skipped = int(run.summary.get(SENT, 0)) if run.resumed else 0
+            self._collect(self._evaluation.measured().observations)  # what earlier runs have measured too
+        sent = int(run.summary.get(SENT, 0))
+        rows = list(self._ready())
+        new = rows[self._skipped :]
+        self._skipped = max(0, self._skipped - len(rows))
+        if new:
+            for row in new:
+                self._table.add_data(*row)
+            run.log({"fixtures": self._table})
+            run.summary[SENT] = sent + len(new)
+
+    def _ready(self) -> Iterator[list[Any]]:
+        """Rows of the next fixtures, up to the first that a cell still lacks; a cell that was stopped lacks nothing."""
+        evaluation = self._evaluation
+        for fixture in evaluation.fixtures[self._next :]:
+            seen = self._landed.get(fixture.fixture_id, {})
+            if any(cell not in seen and evaluation.is_active(cell) for cell in evaluation.cells):
+                return
+            self._next += 1
+            yield from (table_row(seen[cell]) for cell in evaluation.cells if cell in seen)
+            self._landed.pop(fixture.fixture_id, None)
 
 
-def publish(report: Report, logger: Logger) -> None:
-    """Give the report to a logger: hit rates as metrics; for W&B also tables of cells and pairs, and its summary."""
-    guarded("logging the report", lambda: _publish(report, logger))
+def publish(report: Report, logger: Logger, ledger: Path, files: Sequence[Path]) -> None:
+    """Give the report to a logger: rates as metrics; for W&B also tables, figures, and files as artifacts.
+
+    Args:
+        report: on the evaluation.
+        logger: a mirror of its ledger.
+        ledger: the evaluation's folder.
+        files: of the report, as they were written.
+    """
+    guarded("logging the report", lambda: _publish(report, logger, ledger, files))
 
 
-def _publish(report: Report, logger: Logger) -> None:
+def _publish(report: Report, logger: Logger, ledger: Path, files: Sequence[Path]) -> None:
     rates = {f"hit_rate/{cell.cell}": cell.hit_rate for cell in report.cells if cell.hit_rate is not None}
     if not isinstance(logger, WandbLogger):
         logger.log_metrics(rates, step=0)
@@ -82,28 +115,52 @@ def _publish(report: Report, logger: Logger) -> None:
         return
     import wandb
 
-    real = sum(pair.is_real for pair in report.pairs)
-    logger.experiment.log(
+    run = logger.experiment
+    run.log(
         {
-            "cells": wandb.Table(columns=_names(CellRow), data=_rows(report.cells)),
-            "pairs": wandb.Table(columns=_names(PairRow), data=_rows(report.pairs)),
+            "cells": wandb.Table(columns=column_names(CellRow), data=[*map(table_row, report.cells)]),
+            "pairs": wandb.Table(columns=column_names(PairRow), data=[*map(table_row, report.pairs)]),
+            **{f"figures/{path.stem}": wandb.Image(str(path)) for path in files if path.suffix == ".png"},
         }
     )
-    tests = {f"p_holm/{pair.family}/{pair.lhs} vs {pair.rhs}": pair.p_holm for pair in report.pairs}
-    logger.experiment.summary.update({**rates, **tests, "pairs": len(report.pairs), "real_differences": real})
+    run.summary.update({**rates, **_summary(report)})
+    for kind, paths in (("ledger", _records(ledger)), ("report", files)):
+        artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
+        top = min((path.parent for path in paths), key=lambda folder: len(folder.parts))
+        for path in paths:
+            artifact.add_file(str(path), name=path.relative_to(top).as_posix())
+        run.log_artifact(artifact)
 
 
-def _names(kind: type) -> list[str]:
+def _records(ledger: Path) -> list[Path]:
+    return sorted([*ledger.glob(SEGMENT_GLOB), *ledger.glob(f"*{SUFFIX}")])
+
+
+def _summary(report: Report) -> dict[str, Any]:
+    """Numbers by which runs are compared: of every cell and pair, and one for all pruned cells together."""
+    means = {f"mean_outcome/{cell.cell}": cell.mean_outcome for cell in report.cells if cell.mean_outcome is not None}
+    pruned = [cell for cell in report.cells if not cell.is_reference and not cell.replica_of and cell.n]
+    total = sum(cell.n * (cell.mean_outcome or 0.0) for cell in pruned)
+    return {
+        **means,
+        **({"mean_outcome": total / sum(cell.n for cell in pruned)} if pruned else {}),
+        **{f"p_holm/{pair.family}/{pair.lhs} vs {pair.rhs}": pair.p_holm for pair in report.pairs},
+        "pairs": len(report.pairs),
+        "real_differences": sum(pair.is_real for pair in report.pairs),
+    }
+
+
+def column_names(kind: type) -> list[str]:
+    """Fields of a record, which are the columns of a table of such records."""
     return [field.name for field in fields(kind)]
 
 
-def _rows(records: Iterable[CellRow | PairRow]) -> list[list[Any]]:
-    return [_row(record) for record in records]
-
-
-def _row(record: CellRow | PairRow | Observation) -> list[Any]:
+def table_row(record: Any) -> list[Any]:
+    """A record's values as a W&B table can hold them: lists as lines, mappings as JSON."""
     return [_cell_value(value) for value in asdict(record).values()]
 
 
 def _cell_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return canonical_json(value)
     return "\n".join(map(str, value)) if isinstance(value, (tuple, list)) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.jsonl import occurrences
@@ -46,9 +46,11 @@ class RulerHub:
     count_tokens: Callable[[str, str], int]
 
     def __iter__(self) -> Iterator[Fixture]:
-        for config in [self.config] if isinstance(self.config, str) else self.config:
+        configs = [self.config] if isinstance(self.config, str) else self.config
+        for config in configs:
             for row in load_rows(self.source, config, self.split):
-                yield _fixture(row, config)
+                fixture = _fixture(row, config)
+                yield replace(fixture, task=config) if len(configs) > 1 else fixture
 
 
 def load_rows(source: str, config: str, split: str) -> Iterable[Mapping[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -12,41 +13,69 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 KeptSets = Callable[[int, int], set[int]]  # (layer, KV head) -> kept prompt positions
+Visible = Callable[[int, int, int], Iterable[int]]  # (layer, KV head, row) -> columns
+
+
+@dataclass
+class Seen:
+    """One forward without a cache: logits [T, V]; by layer weights [H, T, T], outputs [T, D] and the window."""
+
+    logits: Tensor
+    weights: dict[int, Tensor]
+    states: dict[int, Tensor]
+    windows: dict[int, int | None]
+
+
+def masked_forward(model: PreTrainedModel, ids: Tensor, visible: Visible) -> Seen:
+    """A forward in which row r of a layer's KV head sees the columns `visible` says, as far as they are in its window.
+
+    ids: [1, T]. Every (layer, head) has its own mask, made by a loop over rows.
+    """
+    tokens = ids.shape[1]
+    seen = Seen(torch.empty(0), {}, {}, {})
+
+    def attention(module, query, key, value, mask, *, scaling, softcap=None, sliding_window=None, **_):
+        output, group = torch.empty_like(query), query.shape[1] // key.shape[1]
+        weights = torch.empty(query.shape[1], tokens, tokens)
+        for head in range(query.shape[1]):
+            hidden = torch.ones(tokens, tokens, dtype=torch.bool)
+            for row in range(tokens):
+                first = 0 if sliding_window is None else row - sliding_window + 1
+                columns = visible(module.layer_idx, head // group, row)
+                hidden[row, [column for column in columns if first <= column <= row]] = False
+            scores = query[0, head] @ key[0, head // group].T * scaling
+            if softcap is not None:
+                scores = softcap * torch.tanh(scores / softcap)
+            weights[head] = scores.masked_fill(hidden, -torch.inf).softmax(-1)
+            output[0, head] = weights[head].to(value.dtype) @ value[0, head // group]
+        seen.weights[module.layer_idx], seen.windows[module.layer_idx] = weights, sliding_window
+        return output.transpose(1, 2), None
+
+    def note(layer):
+        return lambda module, inputs, output: seen.states.update({layer: output[0]})
+
+    name = model.get_decoder().config._attn_implementation
+    hooks = [layer.register_forward_hook(note(i)) for i, layer in enumerate(model.get_decoder().layers)]
+    try:
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            patch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, name, attention)
+            seen.logits = model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 def masked_logits(model: PreTrainedModel, ids: Tensor, kept: KeptSets, first_new: int) -> Tensor:
     """Logits [T + n, V] of one forward without a cache, in which evicted columns are hidden from rows >= first_new.
 
-    ids: [1, T + n], prompt and generated tokens. Every (layer, head) has its own mask, made by a loop over positions.
+    ids: [1, T + n], prompt and generated tokens.
     """
-    tokens = ids.shape[1]
 
-    def attention(module, query, key, value, mask, *, scaling, softcap=None, sliding_window=None, **_):
-        output = torch.empty_like(query)
-        group = query.shape[1] // key.shape[1]
-        for head in range(query.shape[1]):
-            kept_here = kept(module.layer_idx, head // group)
-            hidden = torch.tensor(
-                [
-                    [
-                        column > row
-                        or (sliding_window is not None and row - column >= sliding_window)
-                        or (row >= first_new > column and column not in kept_here)
-                        for column in range(tokens)
-                    ]
-                    for row in range(tokens)
-                ]
-            )
-            scores = query[0, head] @ key[0, head // group].T * scaling
-            if softcap is not None:
-                scores = softcap * torch.tanh(scores / softcap)
-            output[0, head] = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value[0, head // group]
-        return output.transpose(1, 2), None
+    def visible(layer: int, head: int, row: int) -> Iterable[int]:
+        return range(row + 1) if row < first_new else {*kept(layer, head), *range(first_new, row + 1)}
 
-    name = model.get_decoder().config._attn_implementation
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setitem(ALL_ATTENTION_FUNCTIONS._local_mapping, name, attention)
-        return model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    return masked_forward(model, ids, visible).logits
 
 
 def rank_tokens(scores: Sequence[float], budget: int, sinks: int, recent: int) -> set[int]:

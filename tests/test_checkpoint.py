@@ -107,6 +107,15 @@ def test_a_device_map_is_passed_through(random_checkpoint: Path, recorded: dict[
     assert "quantization_config" not in recorded
 
 
+def test_a_device_map_loads_the_same_model(random_checkpoint: Path) -> None:
+    """With the real package: all parts on the one device that is there, and nothing of the outcome changes."""
+    ids = torch.arange(1, 9)[None]
+    spread, whole = load(random_checkpoint, device_map="auto"), load(random_checkpoint)
+    assert {parameter.device for parameter in spread.parameters()} == {CPU}
+    with torch.inference_mode():
+        assert torch.equal(spread(ids).logits, whole(ids).logits)
+
+
 def test_quantization_options_become_transformers_own(random_checkpoint: Path, recorded: dict[str, Any]) -> None:
     load(random_checkpoint, quantization={"quant_method": "fp8", "weight_block_size": [64, 64]})
     made = recorded["quantization_config"]
@@ -125,7 +134,7 @@ def test_a_missing_package_is_named(
     random_checkpoint: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_module, "is_accelerate_available", lambda: False)
-    with pytest.raises(BadInput, match=r"need the package accelerate.*pip install accelerate"):
+    with pytest.raises(BadInput, match=r"need the package accelerate.*pip install 'vorn\[devices\]'"):
         load(random_checkpoint, **changes)
 
 

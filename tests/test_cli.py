@@ -26,6 +26,7 @@ def evaluate(cfg, plan, out_dir):
     assert out_dir.is_dir()
     rank = os.environ.get("RANK", "none")
     print("PANEL", cfg.model.name, " ".join(cell.label for cell in plan.cells), flush=True)
+    print("GROUP", os.environ.get("WANDB_RUN_GROUP", "none"), flush=True)
     act = os.environ["CODES"].split(",")[cfg.seed]
     if ":" in act: act = act.split(":")[int(rank)]
     if act.startswith("write"):
@@ -73,7 +74,11 @@ def no_torch(tmp_path: Path) -> dict[str, str]:
         (fakes / name).mkdir(parents=True)
         (fakes / name / "__init__.py").write_text(f"raise RuntimeError('{name} was imported')\n")
     path = os.pathsep.join([str(fakes), str(ROOT)])
-    own = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "WANDB_RUN_GROUP")
+    }
     return {**own, "PYTHONPATH": path, "PYTHONWARNINGS": "error"}
 
 
@@ -210,6 +215,7 @@ def test_a_killed_job_leaves_the_others_and_a_report_on_all(tmp_path: Path, fake
     )
     assert (done.returncode, done.stdout.count("PANEL")) == (1, 3), done.stderr
     assert "3 jobs, 2 failed" in done.stdout
+    assert done.stdout.count(f"GROUP {tmp_path.name}-sweep\n") == 3  # of the jobs' runs in W&B
     text = (tmp_path / "sweep" / "report.md").read_text()
     for number, model in ((0, True), (1, True), (2, False)):
         assert (f"e{number}, niah" in text) == model
@@ -232,6 +238,7 @@ def test_torchrun_gives_each_process_a_rank_and_one_a_folder(tmp_path: Path, fak
     ranked = {**fake, "CODES": "0:3", "WORLD_SIZE": "2"}
     first = launch(tmp_path, {**ranked, "RANK": "0"}, "limit=1")
     assert first.returncode == 0, first.stderr
+    assert "GROUP none" in first.stdout
     before = {path for path in tmp_path.rglob("*") if "fakes" not in path.parts}
     second = launch(tmp_path, {**ranked, "RANK": "1"}, "limit=1")
     assert second.returncode == 3, second.stderr

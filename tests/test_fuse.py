@@ -96,6 +96,7 @@ def test_fused_lists_hold_what_hydra_would_have_swept() -> None:
         ("unit=sentense", "Did you mean 'sentence'"),
         ("task=niah_multkey", "Did you mean 'niah_multikey'"),
         ("logger=wand", "Did you mean 'wandb'"),
+        ("sweep=models", "Unknown key 'sweep'"),
         ("experiment=smok", "Did you mean 'smoke'"),
         ("policy=[]", f"no policy is selected; name at least one of: {POLICIES}"),
         ("policy=null", "no policy is selected"),

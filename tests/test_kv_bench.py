@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from vorn import bench
+from vorn.bench import __main__ as command
+from vorn.bench import configured, engine, measures
+from vorn.choices import conf_dirs, options
 
 SMALL = (
-    "--tokens 80 --new-tokens 3 --cells 4 --budget 48 --hidden 32 --layers 2 --heads 4 --kv-heads 2 --vocab 64 "
-    "--rounds 1"
+    "--tokens 80 --new-tokens 3 --cells 4 --contract-cells 2 --budget 70 --hidden 32 --layers 2 --heads 4 --kv-heads 2 "
+    "--vocab 64 --rounds 1"
 )
 
 
@@ -16,9 +18,9 @@ def test_every_case_runs_and_the_last_line_is_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # In this process, for speed; the growth of the peak then means nothing, but the same code runs.
-    in_process = lambda sizes, names: {name: bench._peak_growth_bytes(sizes, name) for name in names}  # noqa: E731
-    monkeypatch.setattr(bench, "_memory", in_process)
-    bench.main(SMALL.split())
+    in_process = lambda sizes, names: {name: measures.peak_growth_bytes(sizes, name) for name in names}  # noqa: E731
+    monkeypatch.setattr(measures, "memory", in_process)
+    command.main(SMALL.split())
     table, last = capsys.readouterr().out.rstrip().rsplit("\n", 1)
     result = json.loads(last)
     assert result["sizes"]["tokens"] == 80
@@ -26,26 +28,51 @@ def test_every_case_runs_and_the_last_line_is_json(
         assert result[kind]["plain_prefill"] == 1.0
         assert "panel_4_cells_and_full" in result[kind]
         assert min(result[kind].values()) > 0
-    assert set(result["peak_growth_bytes"]) == set(result["wall_prefills"])
+    others = {f"policy_{name}" for name in options("policy", conf_dirs())} - {"policy_all", "policy_full"}
+    others |= {name for name in result["wall_prefills"] if name.startswith("contract_")}
+    assert {name.split("_", 1)[1][:-8] for name in others if "contract_" in name} == set(
+        options("contract", conf_dirs())
+    )
+    assert others <= set(result["wall_prefills"])
+    assert set(result["peak_growth_bytes"]) == set(result["wall_prefills"]) - others
     for name in result["wall_prefills"]:
         assert f"\n{name} " in table
 
 
 def test_panels_of_the_benchmark_are_what_they_are_called() -> None:
-    small = bench.Bench(bench.Sizes(tokens=80, hidden=32, layers=2, heads=4, kv_heads=2))
-    decoded = small.panel(bench._default_cells(bench.Sizes(budget=48)), with_full=True)
+    small = engine.Bench(engine.Sizes(tokens=80, hidden=32, layers=2, heads=4, kv_heads=2))
+    decoded = small.panel(engine._default_cells(engine.Sizes(budget=48)), with_full=True)
     assert len(decoded.cells) == 5 * 2 * 2 + 1
     assert {cell.batch_rows for cell in decoded.cells} == {21}
     assert {len(cell.token_ids) for cell in decoded.cells} == {16}
-    labels = [(cell.policy.scorer, cell.budget, cell.sinks) for cell in bench._equal_cells(bench.Sizes())]
+    labels = [(cell.policy.scorer, cell.budget, cell.sinks) for cell in engine._equal_cells(engine.Sizes())]
     assert len(set(labels)) == 12
+
+
+def test_configured_cases_do_what_they_are_called() -> None:
+    small = engine.Bench(engine.Sizes(tokens=80, budget=70, new_tokens=3, hidden=32, layers=2, heads=4, kv_heads=2))
+    for case in configured.policy_cases(small).values():
+        (pruned,) = case()
+        assert pruned.kept.mean_tokens in (70, 79)  # all but the one token of evidence are left by evidence_drop
+    for name, case in configured.contract_cases(small).items():
+        case()
+        seen = case()
+        assert not any(one.contract_work and one.contract_work.prefill_is_reused for one in seen)
+        assert len(seen) == (1 if "summarize" in name else 4)
+        assert {one.contract for one in seen} == {name.removeprefix("contract_").rpartition("_cells")[0][:-2]}
+
+
+def test_a_case_that_fails_ends_the_benchmark() -> None:
+    tight = engine.Bench(engine.Sizes(tokens=20, budget=22, hidden=32, layers=2, heads=4, kv_heads=2))
+    with pytest.raises(RuntimeError, match="a case of the benchmark failed: BadInput: window=32 of a SnapKV policy"):
+        configured.policy_cases(tight)["policy_snapkv"]()
 
 
 def test_memory_is_printed_per_length_with_the_growth_between_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "_in_own_process", bench._peak_over_model_bytes)  # as above
-    bench.main([*SMALL.split(), "--window", "32", "--chunk-tokens", "16", "--memory-tokens", "160", "80"])
+    monkeypatch.setattr(measures, "in_own_process", measures.peak_over_model_bytes)  # as above
+    command.main([*SMALL.split(), "--window", "32", "--chunk-tokens", "16", "--memory-tokens", "160", "80"])
     head, first, second, last = capsys.readouterr().out.splitlines()
     assert "per further token" in head
     peaks = json.loads(last)["panel_peak_bytes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.capture import prefill
 from vorn.kv.decode import Branch, Decoding, decode
+from vorn.kv.hold import EveryStep, Hold, SentenceEnd
 from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept
 from vorn.kv.scorers.sink_recent import SinkRecent
@@ -34,22 +36,23 @@ def turned(states: Tensor, positions: list[int], theta: float) -> Tensor:
 
 def reference(family: str, ids: Tensor, kept: list[int], first_new: int) -> Tensor:
     """Logits [T + n, V]: rows from `first_new` on see kept columns only, and all of these at their rank."""
+    inside = [p for p in kept if p < first_new]
+    return ranked(family, ids, lambda row: [*inside, *range(first_new, row + 1)], first_new)
+
+
+def ranked(family: str, ids: Tensor, sees: Callable[[int], list[int]], first_new: int) -> Tensor:
+    """Logits [T + n, V]: rows from `first_new` on see, in order, what `sees` says, each column at its rank there."""
     model, tokens = tiny_model(family), ids.shape[1]
     theta = model.config.rope_parameters["rope_theta"]
-    inside = [p for p in kept if p < first_new]
-
-    ranks = {position: inside.index(position) for position in inside}
-    ranks |= {position: len(inside) + position - first_new for position in range(first_new, tokens)}
 
     def attention(module, query, key, value, mask, *, scaling, **_):
         output = torch.empty_like(query)
         for head in range(query.shape[1]):
             keys, values = key[0, head // 2], value[0, head // 2].double()
             for row in range(tokens):
-                is_new = row >= first_new
-                seen = [c for c in range(row + 1) if not is_new or c in ranks]
-                q = turned(query[0, head, row : row + 1], [ranks[row] if is_new else row], theta)
-                k = turned(keys[seen], [ranks[c] if is_new else c for c in seen], theta)
+                seen = sees(row) if row >= first_new else list(range(row + 1))
+                q = turned(query[0, head, row : row + 1], [len(seen) - 1], theta)
+                k = turned(keys[seen], list(range(len(seen))), theta)
                 output[0, head, row] = (q @ k.T * scaling).softmax(-1)[0] @ values[seen]
         return output.transpose(1, 2), None
 
@@ -59,23 +62,25 @@ def reference(family: str, ids: Tensor, kept: list[int], first_new: int) -> Tens
         return model(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
 
 
-def run(family: str, branches: list[Branch], first_token: str) -> tuple[Decoding, dict[int, list[Tensor]]]:
+def run(
+    family: str, branches: list[Branch], first_token: str, tokens: int = TOKENS
+) -> tuple[Decoding, dict[int, list[Tensor]]]:
     logits: dict[int, list[Tensor]] = defaultdict(list)
 
     def note(running: list[int], step: int, rows: Tensor) -> None:
         for branch, row in zip(running, rows, strict=True):
             logits[branch].append(row)
 
-    read = prefill(tiny_model(family), prompt(TOKENS), frozenset(), chunk_tokens=None, room=NEW, seed=0)
+    read = prefill(tiny_model(family), prompt(tokens), frozenset(), chunk_tokens=None, room=NEW, seed=0)
     done = decode(
-        tiny_model(family), read, branches, first_token=first_token, last_token=int(prompt(TOKENS)[0, -1]),
+        tiny_model(family), read, branches, first_token=first_token, last_token=int(prompt(tokens)[0, -1]),
         max_new_tokens=NEW, eos_ids=frozenset(), pad_id=None, max_cells=8, max_bytes=2**30, on_logits=note,
     )  # fmt: skip
     return done, logits
 
 
-def kept(*positions: int, is_compact: bool = True) -> Kept:
-    return Kept((torch.tensor([positions]),), TOKENS, is_compact)
+def kept(*positions: int, is_compact: bool = True, tokens: int = TOKENS) -> Kept:
+    return Kept((torch.tensor([positions]),), tokens, is_compact)
 
 
 SETS = [(0, 1, 2, 3, *range(40, TOKENS)), (5, 17, 18, 30), (0, 20, 21, TOKENS - 1)]
@@ -96,10 +101,33 @@ def test_compact_rows_equal_a_forward_with_keys_rotated_anew(family: str, first_
         torch.testing.assert_close(torch.stack(logits[one]), torch.stack(plain[other]), rtol=0, atol=5e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_streaming_llm_holds_its_budget_at_ranks_inside_the_cache(family: str) -> None:
+    """Rows of budget 8 after each token, and of 10 whose cache is cut back from 13 to 10."""
+    late = SentenceEnd(lambda token: False, 20)
+    settings = [(8, EveryStep(), kept(0, 1, 2, *range(TOKENS - 5, TOKENS))),
+                (10, late, kept(0, 1, 2, *range(TOKENS - 7, TOKENS)))]  # fmt: skip
+    holds = [Hold(SinkRecent(sinks=3), budget, 0, 1, trigger, None, RULE) for budget, trigger, _ in settings]
+    branches = [Branch(chosen, hold) for (_, _, chosen), hold in zip(settings, holds, strict=True)]
+    done, logits = run(family, [*branches, Branch(None)], "refeed")
+    held = {0: [8, 9, 9, 9, 9, 9], 1: [10, 11, 12, 13, 11, 12]}  # as each row's query sees it, itself included
+    for index in (0, 1):
+        ids = torch.cat([prompt(TOKENS), torch.tensor([done.cells[index].token_ids])], dim=1)
+
+        def sees(row: int, counts: list[int] = held[index]) -> list[int]:
+            return [0, 1, 2, *range(row - counts[row - TOKENS + 1] + 4, row + 1)]
+
+        want = ranked(family, ids[:, :-1], sees, TOKENS - 1)[TOKENS - 1 :]
+        torch.testing.assert_close(torch.stack(logits[index]), want, rtol=0, atol=5e-5)
+
+
 def test_what_cannot_be_compacted_is_refused() -> None:
     two = Kept((torch.tensor([[0, 1], [2, 3]]),), TOKENS, True)
     with pytest.raises(BadInput, match="positions=compact needs one set for all layers and heads"):
         run("llama", [Branch(two)], "refeed")
+    hold = Hold(SinkRecent(sinks=3), 9, 0, 1, EveryStep(), None, RULE)
+    with pytest.raises(BadInput, match=r"positions=compact: layer 0 sees only the last \d+ positions"):
+        run("mistral", [Branch(kept(*range(9), tokens=WINDOW - 1), hold)], "refeed", WINDOW - 1)
     with pytest.raises(BadInput, match="positions=compact: the model has layers with a sliding window"):
         run("mistral", [Branch(kept(*SETS[0]))], "refeed")
 

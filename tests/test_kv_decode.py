@@ -99,14 +99,18 @@ def drawn_branches(family: str) -> list[Branch]:
 
 
 def kept_sets(family: str, branch: Branch) -> KeptSets:
-    """What a branch keeps for each layer and KV head: where a layer has no cache, what the cache that it reads has."""
+    """What a branch keeps for each layer and KV head: where a layer has no cache, what the cache that it reads has.
+
+    Of a set with more rows than the layer has KV heads, as many following rows belong to each head.
+    """
+    heads_of = heads_per_cache(family)
 
     def kept(layer: int, head: int) -> set[int]:
         if branch.kept is None:
             return set(range(TOKENS))
         cache = CACHE_OF.get(family, range(100))[layer]
         rows = branch.kept.positions[cache % len(branch.kept.positions)].tolist()
-        return set(rows[head % len(rows)]) - {-1}
+        return set(rows[head * len(rows) // heads_of[cache]]) - {-1}
 
     return kept
 
@@ -347,7 +351,7 @@ def test_bad_arguments_are_refused() -> None:
             run("llama", [FULL], read_prompt, **changes)
     with pytest.raises(BadInput, match="kept positions of 3 heads"):
         run("llama", [Branch(Kept((torch.zeros(3, 1, dtype=torch.long),), TOKENS))], read_prompt)
-    with pytest.raises(BadInput, match="kept positions of 2 heads: a layer of 1 KV heads needs 1 or 1"):
-        run("gemma4_kv", [Branch(Kept((torch.tensor([[30], [31]]),), TOKENS))], read("gemma4_kv"))
+    with pytest.raises(BadInput, match="kept positions of 4 heads: a layer of 2 KV heads needs 1 or 2"):
+        run("gemma4_kv", [Branch(Kept((torch.tensor([[30], [31], [30], [31]]),), TOKENS))], read("gemma4_kv"))
     with pytest.raises(ValueError, match="branch 0 was pruned for a prompt of 7 tokens"):
         run("llama", [Branch(Kept((torch.tensor([[0]]),), 7))], read_prompt)

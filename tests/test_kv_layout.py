@@ -33,7 +33,7 @@ def read(family: str, chunk_tokens: int | None = None) -> capture.Prefill:
         ("qwen2_window", ModelShape(4, 4, 2), [None, None, W, W]),
         ("gemma3_wrapped", ModelShape(5, 4, 2), [W, W, None, W, None]),
         ("gemma4_wrapped", ModelShape(6, 4, 2, CACHE_OF["gemma4"]), [W, None, W, None]),
-        ("gemma4_kv", ModelShape(4, 4, 2, None, (2, 1, 2, 1)), [W, None, W, None]),
+        ("gemma4_kv", ModelShape(4, 8, 4, None, (4, 2, 4, 2)), [W, None, W, None]),
     ],
 )
 def test_layout(family: str, shape: ModelShape, windows: list[int | None]) -> None:

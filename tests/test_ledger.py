@@ -259,6 +259,13 @@ def test_the_manifest_stands_on_the_first_line_and_only_there(tmp_path):
             read_ledger(tmp_path)
 
 
+def test_a_ledger_older_than_sub_tasks_has_none(tmp_path):
+    new, old = make_observation(subtask="vt"), make_observation(fixture_id="f1")
+    path = write_segment(tmp_path, new, old)
+    edit_line(path, 3, subtask=...)
+    assert read_ledger(tmp_path).observations == (new, old)
+
+
 def test_a_line_that_is_json_but_no_object_is_refused(tmp_path):
     path = write_segment(tmp_path)
     path.write_text(path.read_text() + "[1]\n")

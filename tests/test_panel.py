@@ -282,6 +282,7 @@ def test_evaluation_holds_what_all_cells_share() -> None:
     """.split()
     inside = """
         seed=1 task.keys=4 task.max_new_tokens=3 task.grade=x model.attn_implementation=x model.chat_template=x
+        outcome.nll=true
     """.split()
     assert {change for change in outside if identity(change) != base} == set()
     assert {change for change in inside if identity(change) == base} == set()
@@ -315,9 +316,11 @@ def test_evaluation_holds_what_all_cells_share() -> None:
         ("+unit.foo=1", r"Unknown unit setting 'foo'"),
         ("++unit.sentence.pool=mean", r"unit.sentence=.* is not legal"),
         ("decode.first_token=refed", r"first_token: 'refed'. Did you mean 'refeed'\?"),
+        ("outcome.nll=yes", r"outcome.nll='yes'|outcome.nll: 'yes'"),
         ("decode.max_cells=0", r"decode.max_cells=0 is not legal; give a whole number >= 1$"),
         ("decode.max_bytes=2.5", r"decode.max_bytes=2.5"),
         ("prefill.chunk_tokens=0", r"prefill.chunk_tokens=0 .*or null for the whole prompt at once"),
+        ("views.fixtures=-1", r"views.fixtures=-1 is not legal; give a whole number >= 0, or null for all fixtures"),
         ("limit=0", r"limit=0 is not legal; give a whole number >= 1, or null for all fixtures of the task"),
         ("seed=-1", r"seed=-1 is not legal; give a whole number >= 0"),
         ("seed=[0,1]", r"to run several: -m seed=A,B"),

@@ -154,3 +154,64 @@ def test_evidence_of_many_spans_is_every_token_that_overlaps_one(pocket_tokenize
     ]
     assert list(prompt.evidence) == expected
     assert 5 < len(expected) < len(prompt.offsets) - 5
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+@pytest.mark.parametrize(("question", "start"), [("What has the fox?", 21), (" What has the fox?", 20), ("67. W", 17)])
+def test_the_context_ends_before_the_first_token_that_touches_the_question(
+    pocket_tokenizer: Any, chatty: Any, template: str | None, question: str, start: int
+) -> None:
+    """Oracle: character by character; a token that holds a character of the question is no part of the context."""
+    given = dataclasses.replace(fixture(), question_start=start)
+    prompt = Renderer(chatty if template else pocket_tokenizer, "auto").prompt(given)
+    asked = range(prompt.text.index(question), len(prompt.text))
+    touched = [any(place in range(*span) for place in asked) for span in prompt.offsets]
+    assert touched == [place >= prompt.context_tokens for place in range(len(touched))]
+    context = prompt.context()
+    assert context.input_ids + prompt.input_ids[prompt.context_tokens :] == prompt.input_ids
+    assert context.text == prompt.text[: len(context.text)].removesuffix("W")
+    assert set(context.evidence) == {p for p in prompt.evidence if not touched[p]}
+    assert len(context.offsets) == len(context.input_ids) == context.context_tokens
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+def test_no_context_is_no_context_even_behind_a_template(
+    pocket_tokenizer: Any, chatty: Any, template: str | None
+) -> None:
+    renderer = Renderer(chatty if template else pocket_tokenizer, "auto")
+    for start in (0, 0 if template else 3):  # the first token is "What", behind the template " W"
+        given = fixture("What has the fox? It has 12.", "12")
+        prompt = renderer.prompt(dataclasses.replace(given, question_start=start))
+        assert prompt.context_tokens == 0
+        assert prompt.context().input_ids == ()
+    assert renderer.prompt(dataclasses.replace(given, question_start=4)).context_tokens > 0
+
+
+@pytest.mark.parametrize("template", [None, CHAT])
+@pytest.mark.parametrize("prefix", [" The fox has", " The fox has ", "\n"])
+def test_the_answers_tokens_continue_the_prompts(
+    pocket_tokenizer: Any, chatty: Any, template: str | None, prefix: str
+) -> None:
+    """Oracle: the text that the tokens of prompt and answer spell together, with one space between the two."""
+    tokenizer = chatty if template else pocket_tokenizer
+    renderer, given = Renderer(tokenizer, "auto"), dataclasses.replace(fixture(), answer_prefix=prefix)
+    prompt = renderer.prompt(given)
+    spelled = tokenizer.decode(prompt.input_ids + renderer.answer_ids(given))
+    assert spelled.removeprefix("" if template else tokenizer.bos_token).split()[-1] == "1234567"
+    assert spelled.endswith((" 1234567", "\n1234567"))
+    assert not spelled.endswith(("  1234567", "\n 1234567"))
+
+
+def test_an_answer_that_would_merge_with_the_prompt_is_tokenized_alone(pocket_tokenizer: Any) -> None:
+    renderer = Renderer(pocket_tokenizer, "auto")
+    given = dataclasses.replace(fixture(), answer_prefix=" The fox has ", answers=("house",))
+    joined = pocket_tokenizer(renderer.prompt(given).text + "house").input_ids
+    assert tuple(joined[: len(renderer.prompt(given).input_ids)]) != renderer.prompt(given).input_ids
+    assert renderer.answer_ids(given) == tuple(pocket_tokenizer("house", add_special_tokens=False).input_ids)
+
+
+@pytest.mark.parametrize("answers", [(), (" ",), ("", "12")])
+def test_a_first_answer_without_tokens_is_refused(pocket_tokenizer: Any, answers: tuple[str, ...]) -> None:
+    given = dataclasses.replace(fixture(), answers=answers)
+    with pytest.raises(BadInput, match=r"fixture 'f' has the first answer .*, which has no tokens; outcome.nll=true"):
+        Renderer(pocket_tokenizer, "auto").answer_ids(given)

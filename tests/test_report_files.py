@@ -23,7 +23,9 @@ from vorn.report.words import points, probability, sentence
 # The headers of the two tables are an interface, so they are written out here.
 CELLS = (
     "cell_id,cell,model,task,contract,policy,params,unit,budget,mean_budget_tokens,n,n_errors,hits,hit_rate,"
-    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of"
+    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of,"
+    "mean_low,mean_high,mean_answer_nll,"
+    "mean_work_s,mean_work_forwards,mean_work_read_tokens,mean_work_written_tokens,mean_work_evictions"
 )
 PAIRS = (
     "lhs,rhs,model,task,n,n_excluded,both,lhs_only,rhs_only,neither,difference,difference_low,difference_high,"
@@ -99,11 +101,19 @@ def test_probability(p, want):
 def test_files_are_written_whole_and_nothing_else(tmp_path):
     report = report_of(*make_panel())
     paths = write_report(report, tmp_path / "new" / "out")
-    names = ["cells.csv", "pairs.csv", "budget_to_success.csv", "report.md", "outcomes.png", "outcomes.svg"]
+    names = [
+        "cells.csv",
+        "pairs.csv",
+        "budget_to_success.csv",
+        "losses.csv",
+        "report.md",
+        "outcomes.png",
+        "outcomes.svg",
+    ]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(names)
-    assert paths[4].read_bytes().startswith(b"\x89PNG")
-    assert b"</svg>" in paths[5].read_bytes()
+    assert paths[5].read_bytes().startswith(b"\x89PNG")
+    assert b"</svg>" in paths[6].read_bytes()
 
 
 @pytest.mark.integration
@@ -178,10 +188,28 @@ def test_the_figure_shows_every_cell_with_its_interval():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full", "tova", "h2o", "random"]
 
 
+def test_graded_outcomes_are_drawn_as_means_and_not_as_hits():
+    """Nobody hits here: a figure of hit rates would be empty at 0."""
+    (axes,) = build_figure(report_of(*run_cell("hhhh", policy="full"), *run_cell("hh00"))).axes
+    (bar,) = axes.containers
+    assert list(bar.lines[0].get_ydata()) == [0.25]
+    assert axes.get_ylabel().startswith("mean outcome, 95 %")
+    assert [list(line.get_ydata()) for line in axes.lines if line.get_label() == "full"] == [[0.5, 0.5]]
+
+
 def test_no_two_lines_look_the_same():
     (axes,) = build_figure(report_of(*(make_observation(policy=f"p{i}") for i in range(16)))).axes
     looks = {(bar.lines[0].get_color(), bar.lines[0].get_linestyle()) for bar in axes.containers}
     assert len(looks) == 16
+
+
+@pytest.mark.parametrize("name", ["p", "a_policy_with_a_long_name(layer=11)"])
+def test_the_legend_stays_within_the_figure(name):
+    figure = build_figure(report_of(*(make_observation(policy=f"{name}{i}") for i in range(9))))
+    figure.draw_without_rendering()
+    box, (width, height) = figure.legends[0].get_window_extent(), figure.get_size_inches() * figure.dpi
+    assert 0 <= box.x0 < box.x1 <= width
+    assert 0 <= box.y0 < box.y1 < figure.axes[0].get_window_extent().y0 < height / 2
 
 
 def test_one_tick_per_budget_even_if_cells_were_measured_on_other_fixtures():
@@ -277,10 +305,27 @@ MIXED = {
 @pytest.mark.parametrize("cells", MIXED.values(), ids=MIXED.keys())
 def test_mixed_situations_are_reported_in_all_forms(cells, tmp_path):
     report = report_of(*cells)
-    assert len(write_report(report, tmp_path)) == 5 + bool(report.budgets)
+    assert len(write_report(report, tmp_path)) == 5 + bool(report.budgets) + bool(report.losses)
     text, terminal = render(report), shown(report)
     for cell in report.cells:
         assert cell.cell.replace("_", "\\_") in text
         assert cell.cell in terminal
     titles = [axes.get_title().split("\n")[0] for axes in build_figure(report).axes]
     assert set(titles) == {line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")}
+
+
+def test_answers_in_nats_stand_beside_the_hits_where_they_were_recorded():
+    """Oracle: the mean of each cell, and of the differences on the 19 fixtures that both have, by hand."""
+    full = [replace(seen, answer_nll=2.0) for seen in run_cell("1" * 20, policy="full")]
+    tova = [replace(seen, answer_nll=2.5 + 0.1 * (i % 2)) for i, seen in enumerate(run_cell("1" * 20, policy="tova"))]
+    tova[0] = replace(tova[0], answer_nll=None)
+    report = report_of(*full, *tova)
+    (pair,) = report.pairs
+    means = [2.0, (9 * 2.5 + 10 * 2.6) / 19]
+    assert [cell.mean_answer_nll for cell in report.evaluations[0].cells] == pytest.approx(means)
+    effect = f"+{means[1] - 2.0:.2f} [{pair.nll_low:.2f} to {pair.nll_high:.2f}]"
+    assert f"{means[1]:.2f} | {effect} |" in render(report)
+    (row,) = [line for line in shown(report, width=80).splitlines() if line.startswith("tova/token/64 ")]
+    assert row.split()[-1] == f"{means[1]:.2f}"
+    plain = report_of(*run_cell("1" * 20, policy="full"), *run_cell("1" * 20, policy="tova"))
+    assert "nats" not in render(plain) + shown(plain)

@@ -378,9 +378,7 @@ def test_two_commands_on_the_same_work_by_mistake_do_it_once(
     assert len(seen) == len(set(seen)) == 40 * 5
 
 
-def test_wandb_has_the_fixtures_cells_and_pairs(
-    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_are_written_nowhere(random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {
         name: f"{number}123456789abcdef" * 2 + "01234567" for number, name in enumerate(("WANDB_API_KEY", "HF_TOKEN"))
     }
@@ -389,13 +387,6 @@ def test_wandb_has_the_fixtures_cells_and_pairs(
     process = launched(random_checkpoint, tmp_path, "logger=wandb", "logger.mode=offline")
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
-    tables = {}
-    for path in (tmp_path / "out" / "wandb").glob("offline-run-*/files/media/table/**/*.table.json"):
-        tables[path.name.split("_")[0]] = json.loads(path.read_text())
-    assert {name: len(table["data"]) for name, table in tables.items()} == {"fixtures": 15, "cells": 5, "pairs": 8}
-    at = tables["fixtures"]["columns"].index
-    rows = {(row[at("cell")], row[at("fixture_id")]): row[at("completion")] for row in tables["fixtures"]["data"]}
-    assert rows == {(one.cell, one.fixture_id): one.completion for one in observations(tmp_path)}
     written = [output.encode(), *(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())]
     assert len(written) > 10
     assert not [key for key in keys.values() if any(key.encode() in text for text in written)]

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path as File
 
 import pytest
 import torch
+from composing import composed
+from factories import make_manifest
 from transformers import GenerationConfig
 
 from vorn.records import BadInput
 from vorn.snapshots import executed, states
+from vorn.snapshots.campaign import Campaign
 from vorn.snapshots.executed import Executed, load_engine
 from vorn.snapshots.index import Capacity
+from vorn.snapshots.module import ResumeModule
 from vorn.snapshots.paths import Path
 from vorn.snapshots.placement import Placement
+from vorn.snapshots.plan import plan_campaign
 from vorn.snapshots.policies.lru import Lru
 from vorn.snapshots.requests import Request, Talk
 from vorn.snapshots.simulate import Pool
@@ -24,6 +30,12 @@ from vorn.snapshots.tiny import VOCABULARY, tiny_model
 pytestmark = pytest.mark.integration
 TOKENS, TOLERANCE = 100, 2e-5
 PLACEMENT = Placement(grid=48, tail=True, sibling=False, leaf=True, branch=False, block=16, match_generated=False)
+TINY = (
+    "workload=[small_strand]", "workload.seeds=1", "workload.small_strand.system_tokens=20",
+    "workload.small_strand.build_turns=1", "workload.small_strand.turn_tokens=20", "workload.small_strand.cycles=2",
+    "workload.small_strand.one_shots=1", "workload.small_strand.one_shot_tokens=20", "workload.small_strand.slots=3",
+    "snapshot_policy=[forecast]", "placement.grid=null",
+)  # fmt: skip
 SLOTS = Pool(Lru("winner"), Capacity(slots=3), "swap", 1)
 
 
@@ -33,19 +45,26 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", module="transformers")
 
 
-def prompt() -> list[int]:
-    return torch.randint(VOCABULARY, (TOKENS,), generator=torch.Generator().manual_seed(5)).tolist()
+def prompt(tokens: int = TOKENS) -> list[int]:
+    return torch.randint(VOCABULARY, (tokens,), generator=torch.Generator().manual_seed(5)).tolist()
 
 
-@pytest.mark.parametrize("family", ["qwen3_next", "qwen3_5", "bamba", "zamba2", "granite_hybrid", "nemotron_h",
-                                    "falcon_h1", "mamba2"])  # fmt: skip
-def test_a_resume_from_any_anchor_equals_a_cold_prefill(family: str) -> None:
-    reader, ids = Reader(tiny_model(family)), prompt()
+@pytest.mark.parametrize(
+    ("family", "tokens", "anchors"),
+    [
+        ("qwen3_next", 200, (16, 160, 199)),
+        ("zamba2", 200, (16, 160, 199)),
+        *((name, TOKENS, (47, 99)) for name in ("qwen3_5", "bamba", "granite_hybrid", "nemotron_h", "falcon_h1",
+                                                "mamba2")),
+    ],
+)  # fmt: skip
+def test_a_resume_from_any_anchor_equals_a_cold_prefill(family: str, tokens: int, anchors: tuple[int, ...]) -> None:
+    reader, ids = Reader(tiny_model(family)), prompt(tokens)
     whole = reader.fresh()
     cold = reader.read(ids, whole, 0)
-    tokens = reader.generate(cold, whole, TOKENS, 5)
+    said = reader.generate(cold, whole, tokens, 5)
     kv = keys_and_values(whole)
-    for anchor in (47, 99):
+    for anchor in anchors:
         cache = reader.fresh()
         reader.read(ids[:anchor], cache, 0)
         state = snapshot(cache, anchor)
@@ -53,8 +72,8 @@ def test_a_resume_from_any_anchor_equals_a_cold_prefill(family: str) -> None:
         resumed = restore(reader, state, kv)
         warm = reader.read(ids[anchor:], resumed, anchor)
         assert (warm - cold).abs().max() <= TOLERANCE
-        assert reader.generate(warm, resumed, TOKENS, 5) == tokens
-    stale = restore(reader, State(16, snapshot(whole, TOKENS).layers), kv)
+        assert reader.generate(warm, resumed, tokens, 5) == said
+    stale = restore(reader, State(16, snapshot(whole, tokens).layers), kv)
     assert (reader.read(ids[16:], stale, 16) - cold).abs().max() > 100 * TOLERANCE
 
 
@@ -146,3 +165,26 @@ def test_a_state_of_other_tokens_is_never_restored(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(executed, "Stored", swapped)
     with pytest.raises(RuntimeError, match="a state of other tokens"):
         engine("qwen3_5").run(replace(SLOTS, capacity=Capacity()), conversation())
+
+
+def test_a_campaign_on_a_model_finds_what_the_simulated_one_finds(tmp_path: File) -> None:
+    """From the configuration to observations, on a family whose engine the other tests do not run."""
+    from vorn.snapshots.run import make_engine
+
+    found = {}
+    for name, settings in {
+        "executed": ("engine.model=tiny/granite_hybrid", "engine.new_tokens=3", "engine.probe_tokens=32"),
+        "simulated": ("engine=simulated",),
+    }.items():
+        plan = plan_campaign(composed("experiment=warm_resume_executed", *TINY, *settings))
+        campaign = Campaign(plan, tmp_path / name, lambda _: make_manifest(), tmp_path)
+        (item,) = campaign.todo()
+        found[name] = ResumeModule(campaign, make_engine(plan)).predict_step(item)
+    assert len(found["executed"]) == 2 * 2  # cells, resumes
+    for real, wanted in zip(found["executed"], found["simulated"], strict=True):
+        assert (real.error, real.outcome, real.cell) == (None, wanted.outcome, wanted.cell)
+        assert real.resume is not None
+        assert real.resume.ttft_law == "measured"
+        assert real.resume.greedy_equal
+        assert len(real.completion.split()) == 3
+    assert any(one.outcome for one in found["executed"])

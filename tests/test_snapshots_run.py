@@ -5,18 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from composing import CONF, changed_to, composed
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.ledger import read_ledger
 from vorn.records import BadInput, Observation, Resume
-from vorn.snapshots.matrix import GRADE, build_matrix
+from vorn.report.__main__ import main as report_main
+from vorn.snapshots.matrix import GRADE, Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
 
 SMALL = ("experiment=warm_resume", "workload=[lease_rig]", "workload.seeds=3")
 ONE = "snapshot_policy=[forecast]"
+JUDGEMENT = Judgement(baseline="forecast", bound="good", margin=0.05, alpha=0.05, seed=0)
 Evaluate = Callable[..., int]
 
 
@@ -53,9 +58,25 @@ def observations(tmp_path: Path) -> tuple[Observation, ...]:
     return read_ledger(*(tmp_path / "ledgers").iterdir()).observations
 
 
+class Uploads(WandbLogger):
+    """W&B without a run: keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, Any] = {}
+        self._run = SimpleNamespace(log=self.logged.update, summary={})
+
+    @property
+    def experiment(self) -> Any:
+        return self._run
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        found = self.logged[table]
+        return [dict(zip(found.columns, row, strict=True)) for row in found.data]
+
+
 @pytest.mark.integration
 def test_a_campaign_is_recorded_judged_and_resumed(
-    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert evaluate("snapshot_policy=[forecast,tail_lease]") == 0
     seen = observations(tmp_path)
@@ -78,10 +99,26 @@ def test_a_campaign_is_recorded_judged_and_resumed(
     assert all((tmp_path / "out" / name).stat().st_size for name in names)
     assert evaluate("snapshot_policy=[forecast,tail_lease]") == 0
     assert "all 3 workload instances are measured" in capsys.readouterr().out
+    assert report_main([str(tmp_path / "ledgers"), "--out", str(tmp_path / "again")]) == 0
+    assert "Mean time to the first token over that of forecast" in capsys.readouterr().out
+    for name in ("matrix.csv", "matrix.md"):  # from the ledgers alone, without a setting of the run
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
+    uploads = Uploads()
+    monkeypatch.setattr("vorn.snapshots.run.make_loggers", lambda _: [uploads])
     assert evaluate("snapshot_policy=[forecast,lru]", "workload.seeds=4") == 0
     again = observations(tmp_path)
     assert again[: len(seen)] == seen
     assert len(again) == len(seen) + 7 * 3 + 3 * 7  # lru on the old seeds; three cells on the new one
+    rows = {(one["cell"], one["fixture_id"]): (one["outcome"], one["replay_tokens"]) for one in uploads.rows("resumes")}
+    assert rows == {
+        (one.cell, one.fixture_id): (one.outcome, one.resume.replay_tokens)
+        for one in again
+        if one.policy != "tail_lease" and one.resume  # not asked for this time
+    }
+    assert len(uploads.rows("resumes")) == len(rows)
+    assert [(one["cell"], one["verdict"]) for one in uploads.rows("matrix")] == [
+        ("full", "reference"), ("forecast/8", "baseline"), ("lru/8", "not shown")
+    ]  # fmt: skip
 
 
 def test_cells_and_identity_follow_the_configuration() -> None:
@@ -109,6 +146,7 @@ def test_cells_and_identity_follow_the_configuration() -> None:
         (("pool.slots=4", "pool.bytes=9"), r"pool.slots=4 with pool.bytes=9: legal is one of the two"),
         (("workload.seeds=0",), r"workload.seeds=0 is not legal"),
         (("verdict.baseline=lru",), r"Unknown verdict.baseline: 'lru'.*Available: forecast"),
+        (("verdict.bound=clairvoyan",), r"Unknown verdict.bound: 'clairvoyan'. Did you mean 'clairvoyant'"),
         (("verdict.margin=5",), r"verdict.margin=5 is not legal"),
         (("+snapshot_policy.forecast.k=1",), r"Unknown parameter of snapshot_policy 'forecast': 'k'"),
         (("+snapshot_policy.own.k=1",), r"snapshot_policy.own=.* has no _target_ and is no policy"),
@@ -192,7 +230,7 @@ def test_verdicts_flip_whole_instances() -> None:
             *made("mixed", {name: [one * (2 if n % 2 else 0.5) for one in times]
                             for n, (name, times) in enumerate(base.items())}),
         ],
-        baseline="forecast", margin=0.05, alpha=0.05, seed=0,
+        JUDGEMENT,
     ).rows  # fmt: skip
     verdicts = {row.policy: row.verdict for row in rows}
     assert verdicts == {
@@ -204,8 +242,11 @@ def test_verdicts_flip_whole_instances() -> None:
     assert good.p_holm == pytest.approx(4 * 2 / 2**10)
     assert good.ratio == pytest.approx(0.5)
     assert good.over_unlimited == pytest.approx(1.0)
+    over = {row.policy: row.over_bound for row in rows}
+    assert over.pop("full") is None
+    assert over == pytest.approx({"good": 1.0, "forecast": 2.0, "same": 2.0, "bad": 2.6, "mixed": 2.5}, rel=0.03)
     mean = sum(sum(times) for times in base.values()) / 20
     assert good.difference_s == pytest.approx(-mean / 2)
     assert {row.policy for row in rows if row.is_inert} == {"same"}
     with pytest.raises(BadInput, match="hold 0 resumes"):
-        build_matrix([], baseline="forecast", margin=0.05, alpha=0.05, seed=0)
+        build_matrix([], JUDGEMENT)

@@ -175,3 +175,18 @@ def test_smallest_discordant_is_the_first_that_the_test_accepts():
 def test_impossible_counts_are_refused(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+def test_wilson_covers_the_mean_of_graded_outcomes_and_is_where_the_score_equation_is():
+    """Oracle: the score equation with the largest variance a mean allows; coverage by simulation, wide on purpose."""
+    low, high = vars_of(wilson(6.3, 9, 0.95))
+    z = NormalDist().inv_cdf(0.975)
+    for end in (low, high):
+        assert abs(6.3 / 9 - end) == pytest.approx(z * math.sqrt(end * (1 - end) / 9))
+    draws = np.random.default_rng(5).beta(2, 1, size=(2000, 25))  # mean 2/3
+    covered = [low <= 2 / 3 <= high for low, high in (vars_of(wilson(float(row.sum()), 25)) for row in draws)]
+    assert np.mean(covered) > 0.95
+
+
+def vars_of(interval):
+    return interval.low, interval.high

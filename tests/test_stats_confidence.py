@@ -109,3 +109,19 @@ def test_the_limits_of_a_rate_are_where_the_mixture_wins_twentyfold(hits, n):
 def test_impossible_counts_are_refused(call, message):
     with pytest.raises(BadInput, match=message):
         call()
+
+
+def test_a_sequence_of_graded_outcomes_covers_their_mean_at_every_fixture():
+    """Oracle: simulation; the mean may never leave the sequence in more than ALPHA of the runs."""
+    draws = np.random.default_rng(7).choice([0.0, 0.5, 1.0], p=[0.2, 0.2, 0.6], size=(150, 60))  # mean 0.7
+    left = 0
+    for run in draws.cumsum(axis=1):
+        intervals = [rate_sequence(float(total), n, ALPHA) for n, total in enumerate(run, start=1) if n % 5 == 0]
+        left += any(interval.excludes(0.7) for interval in intervals)
+    assert left <= ALPHA * len(draws)
+    one = rate_sequence(31.5, 50, ALPHA)
+    for limit in (one.low, one.high):
+        won = quad(
+            lambda p, q=limit: ((p / q) ** 0.63 * ((1 - p) / (1 - q)) ** 0.37) ** 50 * beta.pdf(p, 0.5, 0.5), 0, 1
+        )
+        assert won[0] == pytest.approx(1 / ALPHA, rel=1e-4)

@@ -172,12 +172,14 @@ def test_rows_of_the_hub_become_fixtures(data_set: str, datasets: Any) -> None:
         assert evidence == f"One of the special magic numbers for a-b is: {1000 + number}."
         assert fixture.prompt[fixture.question_start :].startswith("\nWhat are all the special magic numbers for a-b")
         assert fixture.metadata["answer_prefix_turn"] == "user"
+        assert fixture.task == ""
 
 
 @pytest.mark.integration
 def test_several_configs_come_one_after_the_other(data_set: str, datasets: Any) -> None:
     fixtures = list(hub(data_set, config=["vt_4k", "niah_multikey_1_4k"]))
     assert len(fixtures) == 7
+    assert [fixture.task for fixture in fixtures] == [fixture.fixture_id.rpartition("-")[0] for fixture in fixtures]
     chain = fixtures[0]
     assert chain.fixture_id == "vt_4k-3"
     assert chain.prompt[chain.question_start :].startswith(

@@ -103,12 +103,12 @@ def _gemma4_config() -> Gemma4TextConfig:
 def _gemma4_kv() -> PreTrainedModel:
     """Like the large Gemma 4: full layers take their keys for values, and have fewer KV heads than sliding ones."""
     config = Gemma4TextConfig(
-        **_COMMON,
+        **{**_COMMON, "num_attention_heads": 8, "num_key_value_heads": 4},
         num_hidden_layers=4,
         sliding_window=WINDOW,
         layer_types=["sliding_attention", "full_attention"] * 2,
         attention_k_eq_v=True,
-        num_global_key_value_heads=1,
+        num_global_key_value_heads=2,
         global_head_dim=32,
         hidden_size_per_layer_input=0,
     )

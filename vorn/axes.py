@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from vorn import choices
 from vorn.cells import Guards
 from vorn.kv.units import FITS, POOLS, SPLITS, UnitRule
-from vorn.records import BadInput
+from vorn.records import BadInput, digest
 from vorn.settings import (
     budget_text,
     choice,
@@ -168,9 +168,14 @@ def read_contracts(cfg: DictConfig) -> list[ContractRule]:
             if own is not None and key not in own:
                 raise choices.unknown(f"setting of contract {name!r}:", key, [k for k in own if k != "_target_"])
         for config in expand(f"contract.{name}", entry):
-            changed = ",".join(f"{k}={text(v)}" for k, v in config.items() if k != "_target_" and v != usual.get(k))
+            changed = ",".join(f"{k}={_shown(v)}" for k, v in config.items() if k != "_target_" and v != usual.get(k))
             found.append(ContractRule(f"{name}({changed})" if changed else name, name, config))
     return found
+
+
+def _shown(value: object) -> str:
+    """A setting in a label: a text of several words by its hash, which tells two of them apart; manifests have all."""
+    return digest(value, 6) if isinstance(value, str) and not value.replace("%", "").isalnum() else text(value)
 
 
 def read_budgets(cfg: DictConfig) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vorn.kv.units import UnitRule
-from vorn.records import digest
+from vorn.records import REFERENCE, digest
 from vorn.settings import percentage, share
 
 
@@ -27,12 +27,13 @@ class CellSpec:
     """
 
     label: str  # `vorn(layer=3)/sentence/64`, with guards and contract appended where they are not the defaults
-    policy: str
-    policy_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} for the reference
+    policy: str  # name; the contract's where no policy chooses
+    policy_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} where no policy chooses
     params: str  # the parameters that differ from the policy file's, and the panel's allocation: "layer=3"
     allocation: str  # how the budget is spread over layers and heads: "pyramid"; "" if evenly
     allocation_config: Mapping[str, Any]  # `_target_` and resolved parameters; {} if evenly
     is_compact: bool  # kept entries get new positions inside the cache
+    has_decode_rule: bool  # whether the policy can go on evicting while it decodes
     unit: str  # with its settings that differ from conf's: "sentence(pool=mean)"; "" for the reference
     unit_config: Mapping[str, Any]  # `_target_`; {} for the reference
     unit_rule: UnitRule  # means nothing for single tokens and for the reference
@@ -49,7 +50,7 @@ class CellSpec:
     @property
     def is_reference(self) -> bool:
         """Whether nothing is evicted."""
-        return not self.policy_config
+        return self.policy == REFERENCE
 
     @property
     def is_replica(self) -> bool:

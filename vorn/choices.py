@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vorn.records import BadInput
 
 # Groups of which a panel takes several options: of KV-cache eviction, and of snapshot eviction.
+FOR_WANDB = "sweep"  # the one folder in conf/ that holds no group: its files are for `wandb sweep`
 AXES = ("policy", "allocation", "unit", "guards", "contract", "snapshot_policy", "workload")
 
 
@@ -40,7 +41,7 @@ def conf_dirs(extra: Iterable[Path] = ()) -> list[Path]:
 
 def groups(dirs: Iterable[Path]) -> set[str]:
     """Names of the config groups: subfolders that hold a yaml file."""
-    return {path.parent.name for folder in dirs for path in folder.glob("*/*.yaml")}
+    return {path.parent.name for folder in dirs for path in folder.glob("*/*.yaml")} - {FOR_WANDB}
 
 
 def options(group: str, dirs: Iterable[Path]) -> dict[str, Path]:

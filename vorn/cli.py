@@ -59,6 +59,7 @@ def run_job(work: Callable[[], Ended]) -> None:
         return
     sweep_dir = Path(job.runtime.cwd, job.sweep.dir)
     known = (int(job.job.num), " ".join(job.overrides.task), str(job.runtime.output_dir))
+    os.environ.setdefault("WANDB_RUN_GROUP", f"{sweep_dir.parent.name}-{sweep_dir.name}")  # of the job's W&B run
     note_job(sweep_dir, JobNote(*known))
     ended = _ended(work)
     note_job(sweep_dir, JobNote(*known, ended.code, ended.why))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,20 +23,26 @@ class WorkItem:
     prompt: Prompt
     fingerprint: str
     cell_ids: tuple[str, ...]
+    render: Callable[[Fixture], Prompt]  # what the model would read of any fixture
+    answer_ids: tuple[int, ...] = ()  # of the first answer, behind the prompt; () unless its likelihood is asked for
 
 
 class WorkItems(Dataset[WorkItem]):
     """What claims are to measure; each prompt is tokenized when it is asked for, so that few are held."""
 
-    def __init__(self, fixtures: Sequence[Fixture], fingerprints: Mapping[str, str], renderer: Renderer) -> None:
-        """`fixtures`: all of them, in order; `fingerprints`: by fixture id; `renderer`: makes prompts."""
+    def __init__(
+        self, fixtures: Sequence[Fixture], fingerprints: Mapping[str, str], renderer: Renderer, with_answers: bool
+    ) -> None:
+        """`fixtures`: all of them, in order; `fingerprints`: by fixture id; `renderer`: makes prompts, and answers."""
         self._fixtures = {one.fixture_id: (index, one) for index, one in enumerate(fixtures)}
-        self._fingerprints, self._renderer = fingerprints, renderer
+        self._fingerprints, self._renderer, self._with_answers = fingerprints, renderer, with_answers
 
     def __getitem__(self, claim: Claim) -> WorkItem:
         name = claim.fixture_id
         index, fixture = self._fixtures[name]
-        return WorkItem(fixture, index, self._renderer.prompt(fixture), self._fingerprints[name], claim.cell_ids)
+        answer = self._renderer.answer_ids(fixture) if self._with_answers else ()
+        prompt = self._renderer.prompt(fixture)
+        return WorkItem(fixture, index, prompt, self._fingerprints[name], claim.cell_ids, self._renderer.prompt, answer)
 
 
 class _Claimed(Sampler[Claim]):

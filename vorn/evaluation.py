@@ -79,6 +79,16 @@ class Evaluation:
         """The panel's cells by id, the reference first."""
         return {cell.cell_id(self.evaluation_id): cell for cell in self.specs}
 
+    @property
+    def run_id(self) -> str:
+        """Of its runs in loggers: the same cells of the same evaluation, however many fixtures."""
+        return digest([self.evaluation_id, sorted(self.cells)])
+
+    @property
+    def title(self) -> str:
+        """Model and task."""
+        return f"{self.model}, {self.task}"
+
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """What each fixture asks and accepts, hashed, by fixture id."""

@@ -6,15 +6,13 @@ flight is lost: the reader tolerates a torn last line, and the next run writes a
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from vorn.appending import Appender, make_folder, writable
 from vorn.jsonl import encode
 from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.segments import SEGMENT_GLOB, SEGMENT_SUFFIX, DamagedLine, Follower, Segment
@@ -172,7 +170,7 @@ class LedgerWriter:
         """
         self._folder = folder
         self._manifest = cache(manifest_factory)
-        self._descriptor: int | None = None
+        self._segment = Appender(folder, SEGMENT_SUFFIX, self._owner, lambda: encode([self._manifest()]))
 
     def append(self, observations: Sequence[Observation]) -> None:
         """Write the observations of one fixture as one block; it is on disk when this returns.
@@ -193,9 +191,7 @@ class LedgerWriter:
 
     def close(self) -> None:
         """End the segment; a later append would begin another."""
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
-            os.close(descriptor)
+        self._segment.close()
 
     def _write(self, records: Sequence[Observation | Look]) -> None:
         ours = self._manifest().evaluation_id
@@ -205,29 +201,11 @@ class LedgerWriter:
                     f"evaluation_id={record.evaluation_id!r} cannot go to {self._folder}: legal is the manifest's, "
                     f"{ours!r}; open one LedgerWriter per evaluation"
                 )
-        block = encode(records)
-        try:
-            if self._descriptor is None:
-                self._descriptor = self._create_segment()
-            _write_all(self._descriptor, block)
-        except BaseException:
-            self.close()
-            raise
+        self._segment.append(encode(records))
 
-    def _create_segment(self) -> int:
+    def _owner(self) -> str:
         manifest = self._manifest()
-        head = encode([manifest])
-        make_folder(self._folder)
-        host = re.sub(r"[^A-Za-z0-9.]+", "_", manifest.host)
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{host}-{manifest.pid}-rank{manifest.rank}{SEGMENT_SUFFIX}"
-        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        try:
-            _write_all(descriptor, head)
-            _sync_folder(self._folder)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return f"{manifest.host}-{manifest.pid}-rank{manifest.rank}"
 
 
 def _disagreements(seen: Observation, kept: Observation, fingerprint: str) -> list[Disagreement]:
@@ -241,39 +219,3 @@ def _disagreements(seen: Observation, kept: Observation, fingerprint: str) -> li
         for name, before, now in compared
         if before != now
     ]
-
-
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """Turns what the file system refuses into one message. Raises: BadInput."""
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(
-            f"ledger_dir: {folder} cannot be written ({error.strerror or error}); legal is a folder with free space "
-            "that this user may write; make room, change its permissions, or give another ledger_dir; nothing that "
-            "was measured is lost, and the same command resumes"
-        ) from error
-
-
-def _write_all(descriptor: int, block: bytes) -> None:
-    rest = memoryview(block)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    os.fsync(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Create `folder` and the folders above it, each entry on disk before the next."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

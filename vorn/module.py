@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -16,11 +16,12 @@ from vorn.data import WorkItem
 from vorn.grading import grade
 from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
+from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import ModelShape, Signal
-from vorn.memory import Relief, Watch, free, is_out_of_memory
+from vorn.memory import Relief, Watch, is_out_of_memory
 from vorn.models.prompts import Prompt
 from vorn.records import BadInput, FixtureRun, Observation
-from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, read_prompt
+from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class EvictionModule(LightningModule):
 
     Lightning has no hook between prefill and decoding, so this module offers one: the functions in `after_prefill` are
     called in order with what a contract had read, and say what each of its cells keeps; those in `needs` say what a
-    prefill must capture for cells.
+    prefill must capture for cells. Those in `after_measuring` are told what was found, before it becomes observations.
     """
 
     model: PreTrainedModel
@@ -56,6 +57,8 @@ class EvictionModule(LightningModule):
         self.settings, self.relief = settings, relief
         self.needs: list[Needs] = []
         self.after_prefill: list[Prune] = []
+        self.after_measuring: list[Callable[[WorkItem, Sequence[Measured]], None]] = []
+        self.policies: Mapping[str, CellPolicy] = {}
 
     @property
     def shape(self) -> ModelShape:
@@ -75,8 +78,10 @@ class EvictionModule(LightningModule):
             left = replace(item, cell_ids=tuple(name for name in item.cell_ids if name in short))
             if not short:
                 break
-            free(self.model.device)
+            free_memory(self.model.device)
         seconds, peak = watch.seconds, watch.peak_bytes
+        for told in self.after_measuring:
+            told(item, [one for one, _, _ in found])
         runs = {id(one.cell): (one, watch.run(seconds, number, reading)) for one, number, reading in found}
         return [self._observe(item, *runs[id(self.cells[cell_id])], peak) for cell_id in item.cell_ids]
 
@@ -93,7 +98,7 @@ class EvictionModule(LightningModule):
     def _works(self, item: WorkItem, reading: Reading) -> Iterator[tuple[Contract, Work]]:
         """The item's cells by contract; the prefill of the whole prompt is made once, if any of them wants it."""
         scored = [cell_id for cell_id in item.cell_ids if self.contracts[cell_id].scores_prompt]
-        room = item.fixture.max_new_tokens or reading.max_new_tokens
+        room = max(item.fixture.max_new_tokens or reading.max_new_tokens, len(item.answer_ids))
 
         @cache
         def prompt_prefill() -> Prefill:
@@ -106,7 +111,7 @@ class EvictionModule(LightningModule):
                 contract,
                 Work(
                     self.model, self.tokenizer, self.eos_ids, reading, item, own, prompt_prefill,
-                    self._signals, self._prune,
+                    self._signals, self._prune, self.policies,
                 ),
             )  # fmt: skip
 
@@ -128,7 +133,7 @@ class EvictionModule(LightningModule):
         except Exception as error:
             message, is_short = f"{type(error).__name__}: {error}", is_out_of_memory(error)
             _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
-        free(self.model.device)
+        free_memory(self.model.device)  # after the handler: its traceback holds the tensors of the failed fixture
         if is_short and not is_last:
             return None
         tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
@@ -173,6 +178,7 @@ class EvictionModule(LightningModule):
             kv_bytes=measured.kv_bytes,
             peak_bytes=peak,
             error=measured.error,
+            subtask=fixture.task,
             contract_work=measured.contract_work,
             fixture_run=run,
         )

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from vorn.axes import ContractRule, GuardRule, Unit, read_budgets, read_contracts, read_guards, read_units
 from vorn.cells import CellSpec
 from vorn.choices import default_options
-from vorn.contracts import make_contracts
+from vorn.contracts import make_contracts, takes_policies
 from vorn.kv.units import UnitRule
 from vorn.policies import (
     EVEN,
@@ -74,7 +74,13 @@ def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> 
     model = resolved(cfg.model)
     fields = [f for f in ("attn_implementation", "chat_template", *_IF_GIVEN) if f not in _IF_GIVEN or model[f]]
     task = {key: value for key, value in resolved(cfg.task).items() if key != "fixtures"}
-    return {"model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype}, "task": task}
+    # An evaluation without likelihoods has none that could be added: asked for, they make another one.
+    outcome = {"outcome": resolved(cfg.outcome)} if cfg.outcome.nll else {}
+    return {
+        "model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype},
+        "task": task,
+        **outcome,
+    }
 
 
 def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:
@@ -88,11 +94,14 @@ def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:
     check_settings(cfg)
     policies, axes = read_policies(cfg, layers), _Axes.read(cfg)
     contracts, allocations = read_contracts(cfg), read_allocations(cfg)
+    chosen = [rule for rule in contracts if takes_policies(*make_contracts([rule.config]))]
     pruned = [
         cell
         for policy in policies
-        for cell in _cells(policy, allocations, _Axes.read(as_fixed(cfg, policy)) if policy.fixed else axes, contracts)
+        for cell in _cells(policy, allocations, _Axes.read(as_fixed(cfg, policy)) if policy.fixed else axes, chosen)
     ]
+    alone = product([rule for rule in contracts if rule not in chosen], axes.budgets)
+    pruned += [_without_policy(rule, budget, axes.units[0].rule) for rule, budget in alone]
     _refuse_idle_allocation(allocations, pruned)
     first_tokens = sorted({contract.first_token for contract in contracts if contract.first_token})
     if len(first_tokens) > 1:
@@ -127,6 +136,12 @@ def _cells(
     policy: Policy, allocations: Sequence[Allocation], axes: _Axes, contracts: Sequence[ContractRule]
 ) -> list[CellSpec]:
     """The cells of one policy. An allocation over heads makes none for units that keep one set for all heads."""
+    for contract in contracts:
+        if policy.contracts and contract.name not in policy.contracts:
+            raise BadInput(
+                f"policy={policy.name} under contract={contract.text}: it means something under "
+                f"{', '.join(policy.contracts)} alone; select that alone, or leave the policy out"
+            )
     spread = []
     for allocation, unit in product([policy.allocation] if policy.allocation else allocations, axes.units):
         if not (allocation.is_per_head and _is_shared(unit)):
@@ -184,6 +199,7 @@ def _cell(
         allocation=allocation.text,
         allocation_config=allocation.config,
         is_compact=policy.is_compact,
+        has_decode_rule=policy.has_decode_rule,
         unit=unit.text,
         unit_config=unit.config,
         unit_rule=unit.rule,
@@ -220,10 +236,21 @@ def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
     return [replace(first, label=label, identity=identity, repeats=first.identity)]
 
 
+def _without_policy(contract: ContractRule, budget: str, rule: UnitRule) -> CellSpec:
+    """The cell of a contract that compacts without a policy; it is called by the contract's name."""
+    return CellSpec(
+        label=f"{contract.text}/{budget}", policy=contract.name, policy_config={}, params="", allocation="",
+        allocation_config={}, is_compact=False, has_decode_rule=False, unit="", unit_config={}, unit_rule=rule,
+        guards="", sinks=0, recent=0, contract=contract.text, contract_config=contract.config,
+        first_token=contract.first_token, budget=budget, identity={"contract": contract.identity, "budget": budget},
+    )  # fmt: skip
+
+
 def _reference(rule: UnitRule, first_token: str) -> CellSpec:
     return CellSpec(
         label=REFERENCE, policy=REFERENCE, policy_config={}, params="", allocation="", allocation_config={},
-        is_compact=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0, contract="",
+        is_compact=False, has_decode_rule=False, unit="", unit_config={}, unit_rule=rule, guards="", sinks=0, recent=0,
+        contract="",
         contract_config={"_target_": _OF_REFERENCE, "first_token": first_token}, first_token=first_token,
         budget="", identity={"policy": REFERENCE, "first_token": first_token},
     )  # fmt: skip

@@ -16,7 +16,8 @@ from vorn.settings import choice, expand, guard, percentage, text
 
 EVERY_LAYER = "all"  # of a parameter called `layer`: one cell for each
 _FIXED = ("unit", "guards", "budget")
-_NATURE = ("allocation", "positions", "fixed")  # keys of a policy's file that belong to what its name means
+# Keys of a policy's file that belong to what its name means.
+_NATURE = ("allocation", "positions", "fixed", "decode_rule", "contracts")
 _NO_PARAMETERS = ("published_guards", *_NATURE)
 
 
@@ -38,7 +39,9 @@ class Policy(NamedTuple):
         published: guards of its publication, `sinks` and `recent`.
         allocation: its own, which is part of what its name means; None: the panel's.
         is_compact: kept entries get new positions, 0 upwards, inside the cache.
+        has_decode_rule: whether it goes on evicting while it decodes, where the contract does.
         fixed: the one unit, guards and budget with which it makes sense; {} for those of the panel.
+        contracts: those under which it means something; () for all.
     """
 
     name: str
@@ -47,7 +50,9 @@ class Policy(NamedTuple):
     published: Mapping[str, Any] | None
     allocation: Allocation | None
     is_compact: bool
+    has_decode_rule: bool
     fixed: Mapping[str, Any]
+    contracts: tuple[str, ...]
 
 
 def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
@@ -73,12 +78,19 @@ def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
         nature = {key: _unchanged(name, key, entry.pop(key, None), defaults) for key in _NATURE}
         allocation = _by_name(cfg, name, nature["allocation"]) if nature["allocation"] else None
         choice(f"policy.{name}.positions", nature["positions"], (None, "compact"))
+        choice(f"policy.{name}.decode_rule", nature["decode_rule"], (None, True))
+        has_rule = nature["decode_rule"] is not None
         is_compact = nature["positions"] is not None
         # New positions need one set for all layers and heads, which an allocation would take apart.
         allocation = EVEN if is_compact and allocation is None else allocation
         for config in _combinations(name, entry, own if defaults is not None else None, layers):
             params = ",".join(f"{k}={text(v)}" for k, v in config.items() if k not in own or v != own[k])
-            found.append(Policy(name, config, params, published, allocation, is_compact, nature["fixed"] or {}))
+            found.append(
+                Policy(
+                    name, config, params, published, allocation, is_compact, has_rule, nature["fixed"] or {},
+                    tuple(nature["contracts"] or ()),
+                )
+            )  # fmt: skip
     return found
 
 

@@ -69,6 +69,7 @@ class ContractWork:
     forwards: int = 0  # of the model
     read_tokens: int = 0  # that the model read in them, or after the eviction as the question of `context_once`
     written_tokens: int = 0  # that it generated and that are no part of the completion, as a summary
+    evictions: int = 0  # how often something was dropped, where a contract does so more than once
     prefill_is_reused: bool = False  # `panel_prefill_s` was spent for an earlier fixture with the same context
 
 
@@ -128,6 +129,7 @@ class Observation:
     peak_bytes: int | None  # peak device memory during the fixture; process peak RSS on a CPU
     error: str | None = None
     resume: Resume | None = None  # of the second domain; None in the first
+    subtask: str = ""  # of the fixture, where the task is made of several; "" elsewhere, and in ledgers older than it
     contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
     fixture_run: FixtureRun | None = None  # None in the second domain, and in ledgers older than the field
 

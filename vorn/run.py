@@ -67,18 +67,19 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
         checkpoint.tokenizer, settings["model"]["chat_template"], settings["model"]["template_arguments"]
     )
     fixtures = _fixtures(cfg, renderer)
-    texts = [_checked_text(fixture, renderer, checkpoint, plan, int(cfg.task.max_new_tokens)) for fixture in fixtures]
+    texts = [_checked_text(cfg, fixture, renderer, checkpoint, plan) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo
     callbacks = make_callbacks(cfg.callbacks, evaluation)
     if rank.is_first:
         note_scope(out_dir, evaluation.folder, evaluation.scope)
-        evaluation.loggers.extend(make_loggers(cfg.logger))
+        evaluation.loggers.extend(make_loggers(cfg, evaluation))
     try:
         if todo:
             print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
             module = _module(cfg, settings, checkpoint, evaluation, device)
-            _measure(module, evaluation, renderer, _trainer(cfg, callbacks, device, out_dir))
+            items = WorkItems(fixtures, evaluation.fingerprints, renderer, with_answers=bool(cfg.outcome.nll))
+            _measure(module, evaluation, items, _trainer(cfg, callbacks, device, out_dir))
         else:
             print(f"all {len(fixtures)} fixtures x {len(plan.cells)} cells are measured: {evaluation.folder}")
         if rank.is_first:
@@ -93,9 +94,8 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
     return WITH_ERRORS if errors else DONE
 
 
-def _measure(module: EvictionModule, evaluation: Evaluation, renderer: Renderer, trainer: Trainer) -> None:
+def _measure(module: EvictionModule, evaluation: Evaluation, items: WorkItems, trainer: Trainer) -> None:
     """Take fixtures until all are done; on SIGTERM, end the process after the one in flight."""
-    items = WorkItems(evaluation.fixtures, evaluation.fingerprints, renderer)
     claims = evaluation.work(is_over=lambda: TERMINATION.is_requested)
     # A claim takes a cell or more, so that the loop does not end before the claims do, which wait for other processes.
     data = EvaluationData(items, claims, at_most=1 + sum(map(len, evaluation.todo.values())))
@@ -173,17 +173,19 @@ def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
 
 
 def _checked_text(
-    fixture: Fixture, renderer: Renderer, checkpoint: Checkpoint, plan: PanelPlan, max_new_tokens: int
+    cfg: DictConfig, fixture: Fixture, renderer: Renderer, checkpoint: Checkpoint, plan: PanelPlan
 ) -> str:
     """The rendered prompt. Raises BadInput if the model or a cell of the panel cannot take it."""
     prompt, most = renderer.prompt(fixture), checkpoint.context_tokens
-    tokens, max_new_tokens = len(prompt.input_ids), fixture.max_new_tokens or max_new_tokens
+    tokens, max_new_tokens = len(prompt.input_ids), fixture.max_new_tokens or int(cfg.task.max_new_tokens)
+    answer = len(renderer.answer_ids(fixture)) if cfg.outcome.nll else 0
     if tokens < 2:
         raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
-    if most is not None and tokens + max_new_tokens > most:
+    if most is not None and tokens + max(max_new_tokens, answer) > most:
+        behind = f"an answer of {answer}" if answer > max_new_tokens else f"max_new_tokens={max_new_tokens}"
         raise BadInput(
-            f"fixture {fixture.fixture_id!r} has {tokens} tokens and max_new_tokens={max_new_tokens}: "
-            f"together more than the {most} positions of model {checkpoint.source!r}; shorten the prompts "
+            f"fixture {fixture.fixture_id!r} has {tokens} tokens and {behind}: together more than the {most} "
+            f"positions of model {checkpoint.source!r}; shorten the prompts "
             "(task.sequence_tokens or task.context_tokens) or choose a model with a longer context"
         )
     for cell, contract in zip(plan.pruned, make_contracts(cell.contract_config for cell in plan.pruned), strict=True):

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from vorn.ledger import LedgerContents, Scope, read_ledger, together
 from vorn.processes import DONE, FAILED, NO_REPORT, WITH_ERRORS
-from vorn.report import build_report, print_report, write_report
+from vorn.report import build_report, print_report, write_page, write_report
+from vorn.views import read_views
 
 SCOPE_FILE = "evaluation.json"
 _NOTES = ".jobs"  # folder in a sweep's folder, one file per job: launchers may run jobs in other processes
@@ -79,6 +80,7 @@ def report_job(out_dir: Path) -> None:
         report = build_report(contents[0])
         paths = write_report(report, out_dir)
         print_report(report, Console())
+        paths.append(write_page(report, contents[0].observations, out_dir, read_views(_ledgers([out_dir])))[0])
         print(f"\nreport on what was measured: {', '.join(map(str, paths))}")
 
 
@@ -101,23 +103,30 @@ def report_sweep(sweep_dir: Path) -> int:
         report = build_report(contents)
         write_report(report, sweep_dir)
         _add_failures(sweep_dir / "report.md", failed)
+        views = read_views(_ledgers([Path(note.folder) for note in notes]))
+        write_page(report, contents.observations, sweep_dir, views)
     except Exception as error:
         print(f"error: the sweep's report failed ({type(error).__name__}: {error})", file=sys.stderr)
         return most_serious([code, NO_REPORT])
-    print(f"  report on all jobs: {sweep_dir / 'report.md'}")
+    print(f"  report on all jobs: {sweep_dir / 'report.html'}, report.md")
     return code
 
 
 def _measured(folders: Sequence[Path]) -> Iterator[LedgerContents]:
-    """What the ledgers hold of the jobs in these folders; a job that failed early has left no scope."""
-    scopes: dict[str, list[Scope]] = {}
+    """What the ledgers hold of the jobs in these folders."""
+    for ledger, parts in _ledgers(folders).items():
+        yield Scope.union(parts).of(read_ledger(ledger))
+
+
+def _ledgers(folders: Sequence[Path]) -> dict[Path, list[Scope]]:
+    """The ledgers of the jobs in these folders, and what of each is theirs; one that failed early has left no scope."""
+    scopes: dict[Path, list[Scope]] = {}
     for folder in folders:
         if (folder / SCOPE_FILE).exists():
             record: Mapping[str, Any] = json.loads((folder / SCOPE_FILE).read_text())
             ids = {one.name: frozenset(record[one.name]) for one in fields(Scope)}
-            scopes.setdefault(record["ledger"], []).append(Scope(**ids))
-    for ledger, parts in scopes.items():
-        yield Scope.union(parts).of(read_ledger(Path(ledger)))
+            scopes.setdefault(Path(record["ledger"]), []).append(Scope(**ids))
+    return scopes
 
 
 def _write_jobs(sweep_dir: Path, notes: Sequence[JobNote]) -> None:

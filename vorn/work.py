@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -12,6 +14,8 @@ from vorn.cells import CellSpec
 from vorn.data import WorkItem
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
+from vorn.kv.hold import Hold, Trigger
+from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import Signal, fixture_seed
 from vorn.models.prompts import Prompt
@@ -32,15 +36,26 @@ class Reading:
     chunk_tokens: int | None
 
 
+class MakeHold(Protocol):
+    """How a cell goes on evicting; its policy must have a decode rule."""
+
+    def __call__(self, *, trigger: Trigger) -> Hold:
+        """At the given times."""
+
+
 @dataclass(frozen=True, eq=False)
 class Pruned:
-    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none."""
+    """What one cell keeps of one prompt; `kept` is None for the reference, and if `error` says why there is none.
+
+    `hold` says how it goes on evicting while it decodes, given when; None where `kept` is.
+    """
 
     cell: CellSpec
     budget_tokens: int
     kept: Kept | None
     prune_s: float
     error: str | None = None
+    hold: MakeHold | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +75,7 @@ class Measured:
     kv_bytes: int
     answer_nll: float | None = None
     contract_work: ContractWork | None = None
+    kept: Kept | None = None  # of the prompt's first tokens; those behind it are all read. None: nothing to be shown
 
 
 # Which signals the prefill must capture for cells, by id; and what each of them keeps of a text that was read.
@@ -82,6 +98,7 @@ class Work:
             the signals of the cells whose contract scores the prompt.
         needs: which signals cells score.
         prune: what each of some cells keeps of a text that was read with these signals.
+        policies: of the panel's pruned cells by id, for contracts that choose at several moments.
     """
 
     model: PreTrainedModel
@@ -93,6 +110,7 @@ class Work:
     prompt_prefill: Callable[[], Prefill]
     needs: Needs
     prune_cells: Prune
+    policies: Mapping[str, CellPolicy]
 
     @property
     def max_new_tokens(self) -> int:
@@ -103,13 +121,36 @@ class Work:
         """What each cell keeps of `text`, which `read` is the prefill of."""
         return self.prune_cells(self.cells, read, text)
 
-    def decode(self, read: Prefill, pruned: Sequence[Pruned], *, first_token: str) -> list[Measured]:
-        """Continues the prompt from what each cell keeps of it, all cells together."""
+    def read(self, text: Prompt, signals: frozenset[Signal], *, seed_text: str, room: int = 0) -> Prefill:
+        """The prefill of a text other than the whole prompt, with room to go on; draws follow `seed_text`."""
+        return prefill(
+            self.model,
+            torch.tensor([text.input_ids], device=self.model.device),
+            signals,
+            chunk_tokens=self.settings.chunk_tokens,
+            room=room,
+            seed=fixture_seed(seed_text),
+            evidence=text.evidence,
+        )
+
+    def decode(
+        self,
+        read: Prefill,
+        pruned: Sequence[Pruned],
+        *,
+        first_token: str,
+        question: tuple[int, ...] = (),
+        trigger: Trigger | None = None,
+    ) -> list[Measured]:
+        """Continues a text from what each cell keeps of it, all cells together; after `question`, if it has one.
+
+        With a trigger each cell holds its budget then.
+        """
         alive = [cell for cell in pruned if cell.error is None]
         decoding = decode(
             self.model,
             read,
-            [Branch(cell.kept) for cell in alive],
+            [Branch(cell.kept, cell.hold(trigger=trigger) if trigger and cell.hold else None) for cell in alive],
             first_token=first_token,
             last_token=self.item.prompt.input_ids[-1],
             max_new_tokens=self.max_new_tokens,
@@ -117,25 +158,58 @@ class Work:
             pad_id=self.tokenizer.pad_token_id,
             max_cells=self.settings.max_cells,
             max_bytes=self.settings.max_bytes,
+            question=question,
+            answer=self.item.answer_ids,
         )
         decoded = dict(zip(map(id, alive), decoding.cells, strict=True))
-        return [self._measured(read, cell, decoded.get(id(cell)), decoding) for cell in pruned]
+        return [self._measured(read, cell, decoded.get(id(cell)), decoding, len(question)) for cell in pruned]
 
-    def _measured(self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding) -> Measured:
+    def write(self, read: Prefill, max_new_tokens: int, answer: tuple[int, ...] = ()) -> Decoding:
+        """What the model writes behind a text of which nothing is evicted; the prefill is left as it was."""
+        return decode(
+            self.model,
+            read,
+            [Branch(None)],
+            first_token="prefill",
+            last_token=0,  # read by nobody: nothing is fed again, and no other row goes on
+            max_new_tokens=max_new_tokens,
+            eos_ids=self.eos_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            max_cells=1,
+            max_bytes=self.settings.max_bytes,
+            answer=answer,
+        )
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """What tokens spell, special ones left out."""
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _measured(
+        self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding, question_tokens: int
+    ) -> Measured:
         kept = pruned.kept or keep_all(read.signals.prompt_tokens, read.signals.device)
         return Measured(
             cell=pruned.cell,
             budget_tokens=pruned.budget_tokens,
             token_ids=decoded.token_ids if decoded else (),
             error=pruned.error or (decoded.error if decoded else None),
-            kept_tokens=0.0 if pruned.error else kept.mean_tokens,
-            evidence_kept=None if pruned.error else kept.share_of(self.item.prompt.evidence),
+            kept_tokens=0.0 if pruned.error else kept.mean_tokens + question_tokens,
+            evidence_kept=None if pruned.error else self._evidence_kept(kept),
             prefill_s=read.seconds,
             prune_s=pruned.prune_s + (decoded.gather_s if decoded and pruned.kept else 0.0),
             decode_s=decoding.seconds,
             batch_rows=decoded.batch_rows if decoded else 0,
-            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept),
+            answer_nll=decoded.answer_nll if decoded else None,
+            kv_bytes=0 if pruned.error else read.cache.kv_bytes(kept, question_tokens),
+            kept=pruned.kept,
         )
+
+    def _evidence_kept(self, kept: Kept) -> float | None:
+        """Fraction of the evidence in the cache: nothing behind the text that was pruned is evicted."""
+        evidence = self.item.prompt.evidence
+        read = [position for position in evidence if position < kept.prompt_tokens]
+        found = len(evidence) - len(read) + len(read) * (kept.share_of(read) or 0.0)
+        return found / len(evidence) if evidence else None
 
 
 def read_prompt(
@@ -151,3 +225,10 @@ def read_prompt(
         seed=fixture_seed(item.fixture.fixture_id),
         evidence=item.prompt.evidence,
     )
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what a failure left; to be called outside its handler, whose traceback holds its tensors."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vorn.kv.hold import Hold
+
 MAX_PADDING = 2  # a group's rows take at most so many times the slots of its shortest row
 
 
@@ -18,15 +20,20 @@ class Row:
         branch: its index in the panel.
         positions: what it keeps in each layer, [1 or Hkv, n]; None: it continues on the prefill cache.
         is_compact: whether its entries get new positions inside the cache.
+        hold: how it goes on evicting; None: it does not.
+        company: rows decode in one group if this is the same.
     """
 
     branch: int
     positions: Sequence[Tensor] | None
     is_compact: bool = False
+    hold: Hold | None = None
+    company: str = ""
 
-    def slots(self, room: int) -> int:
-        """Cache slots over all layers, `room` decoded tokens included; 0 of its own on the prefill cache."""
-        return 0 if self.positions is None else sum(sets.shape[1] + room for sets in self.positions)
+    def widths(self, room: int) -> list[int]:
+        """Cache slots per layer for its entries and `room` decoded tokens; none of its own on the prefill cache."""
+        counts = [sets.shape[1] for sets in self.positions or ()]
+        return [kept + room if self.hold is None else self.hold.slots(kept, room) for kept in counts]
 
 
 Group = list[Row]
@@ -46,7 +53,7 @@ def arrange(
         max_bytes: of a batch's own caches, padding included; a single row may exceed it, since it cannot be divided.
     """
     batches: list[Batch] = []
-    for row in sorted(rows, key=lambda row: (row.slots(room), row.branch)):
+    for row in sorted(rows, key=lambda row: (row.company, sum(row.widths(room)), row.branch)):
         wider = _with_row(batches[-1], row, room) if batches else []
         cells = sum(len(group) for group in wider)
         size = sum(_group_bytes(group, room, slot_bytes) for group in wider)
@@ -59,8 +66,8 @@ def arrange(
 
 def _with_row(batch: Batch, row: Row, room: int) -> Batch:
     group = batch[-1]
-    shortest = group[0].slots(room)  # rows come in order of length
-    if row.positions is None or group[0].positions is None:
+    shortest = sum(group[0].widths(room))  # rows of one company come in order of length
+    if row.positions is None or group[0].positions is None or row.company != group[0].company:
         return [*batch, [row]]
     if sum(_padded_slots([*group, row], room)) > MAX_PADDING * shortest:
         return [*batch, [row]]
@@ -69,8 +76,7 @@ def _with_row(batch: Batch, row: Row, room: int) -> Batch:
 
 def _padded_slots(group: Group, room: int) -> list[int]:
     """Slots of each row per layer, once padded to the group's longest there."""
-    sets = [row.positions for row in group if row.positions is not None]
-    return [max(positions.shape[1] for positions in layer) + room for layer in zip(*sets, strict=True)]
+    return [max(layer) for layer in zip(*(row.widths(room) for row in group if row.positions is not None), strict=True)]
 
 
 def _group_bytes(group: Group, room: int, slot_bytes: Sequence[int]) -> int:

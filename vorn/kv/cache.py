@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import ref
 
 import torch
@@ -23,6 +24,7 @@ class _RoomyLayer(CacheLayerMixin):
 
     def __init__(self, prompt_tokens: int, room: int, window: int | None) -> None:
         super().__init__()
+        self.window = window
         self.is_sliding = window is not None and window < prompt_tokens
         self.most = window if window is not None and self.is_sliding else prompt_tokens
         self.slots = self.most + room
@@ -100,11 +102,19 @@ class PrefillCache(Cache):
             for layer in self.layers
         ]
 
-    def kv_bytes(self, kept: Kept) -> int:
-        """Bytes of the kept keys and values that a later token can still see, computed."""
-        rows = map(kept.layer, range(len(self.layers)))
-        counts = (int((r >= layer.first).sum()) / r.shape[0] for r, layer in zip(rows, self.layers, strict=True))
-        return round(sum(count * size for count, size in zip(counts, self.slot_bytes(), strict=True)))
+    def bytes_of(self, tokens: int) -> int:
+        """Bytes of the keys and values of so many tokens, as far as a next one can see them, computed."""
+        counts = (tokens if layer.window is None else min(tokens, layer.window) for layer in self.layers)
+        return sum(count * size for count, size in zip(counts, self.slot_bytes(), strict=True))
+
+    def kv_bytes(self, kept: Kept, question_tokens: int = 0) -> int:
+        """Bytes of the kept keys and values, and of a question's behind them, that a later token can still see."""
+        total = 0.0
+        for index, (layer, size) in enumerate(zip(self.layers, self.slot_bytes(), strict=True)):
+            end, rows = kept.prompt_tokens + question_tokens, kept.layer(index)
+            first = 0 if layer.window is None else max(0, end - layer.window)
+            total += size * (int((rows >= first).sum()) / rows.shape[0] + min(question_tokens, end - first))
+        return round(total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +137,14 @@ class LayerBuffer:
     read_only: int
     is_padded: bool
 
-    def append(self, key: Tensor, value: Tensor, step: int) -> int:
-        """Stores [rows, Hkv, 1, D] of decode step `step`; returns how many slots are in use now."""
-        slot = self.first_slot + step
+    def append(self, key: Tensor, value: Tensor, fed: int) -> int:
+        """Stores [rows, Hkv, q, D] of q new tokens, behind `fed` others; returns how many slots are in use now."""
+        slot = self.first_slot + fed
+        end = slot + key.shape[2]
         if slot >= self.read_only:
-            self.keys[:, :, slot] = key[:, :, 0]
-            self.values[:, :, slot] = value[:, :, 0]
-        return slot + 1
+            self.keys[:, :, slot:end] = key
+            self.values[:, :, slot:end] = value
+        return end
 
 
 def whole_cache(cache: PrefillCache, prompt_tokens: int, first_new: int) -> list[LayerBuffer]:
@@ -227,6 +238,28 @@ def _gather_layer(layer: _RoomyLayer, positions: Tensor, room: int) -> LayerBuff
                 buffer[row, :, :width] = states[0].gather(1, chosen[..., None].expand(-1, -1, states.shape[3]))
         gathered.append(buffer)
     return LayerBuffer(gathered[0], gathered[1], positions, width, 0, bool((positions < 0).any()))
+
+
+class HeldLayer(NamedTuple):
+    """One layer's keys and values of rows whose slots are used again: [rows, Hkv, slots, D] each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+def gather_held(layer: _RoomyLayer, positions: Tensor) -> HeldLayer:
+    """Keys and values at `positions`, [rows, 1 or more, slots]; what stands in slots of -1 is finite and no entry.
+
+    Neither is what stands for a position that a sliding layer has left behind: no later token can see it.
+    """
+    own = positions.to(layer.keys.device)
+    own = own if own.shape[1] == 1 else own[:, :: own.shape[1] // layer.keys.shape[1]]
+    source = (own - layer.first).clamp(min=0).expand(-1, layer.keys.shape[1], -1)[..., None]
+    taken = (
+        states.expand(len(own), -1, -1, -1).gather(2, source.expand(-1, -1, -1, states.shape[3]))
+        for states in (layer.keys, layer.values)
+    )
+    return HeldLayer(*taken)
 
 
 class StepCache(Cache):

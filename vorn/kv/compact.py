@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from vorn.kv.cache import LayerBuffer
 from vorn.kv.retention import Kept
@@ -31,9 +32,6 @@ def vacated(kept: Kept | None, first_new: int) -> int:
 def compact(layers: Sequence[LayerBuffer], row: int, rotations: Sequence[Rotation], prompt_entries: int) -> None:
     """Turns the kept keys of one row back from their positions in the prompt to those in the cache.
 
-    RoPE turns a key by an angle proportional to its position, so that a key at p becomes one at i by turning it back
-    by the angle of p - i; a scale of RoPE's tables (YaRN) is already in the key.
-
     Args:
         layers: the group's buffers, changed in place.
         row: of the group.
@@ -44,7 +42,16 @@ def compact(layers: Sequence[LayerBuffer], row: int, rotations: Sequence[Rotatio
         if buffer.positions is None:
             raise ValueError("the prefill's own cache cannot be compacted: gather the entries first")
         kept = buffer.positions[row, 0, :prompt_entries]
-        cos, sin = rotation.tables(kept - torch.arange(prompt_entries, device=kept.device))
-        scale = (cos.square() + sin.square()).sqrt()
         keys = buffer.keys[row, :, :prompt_entries]
-        keys.copy_(rotate(keys.float(), (cos / scale, -sin / scale)))
+        keys.copy_(turned(keys, rotation, torch.arange(prompt_entries, device=kept.device) - kept))
+
+
+def turned(keys: Tensor, rotation: Rotation, by: Tensor) -> Tensor:
+    """Keys [Hkv, n, D] as they were if each stood `by` [n] positions later, or earlier where it is negative; float32.
+
+    RoPE turns a key by an angle proportional to its position, so that a key at p becomes one at i by turning it by the
+    angle of i - p; a scale of RoPE's tables (YaRN) is already in the key.
+    """
+    cos, sin = rotation.tables(by)
+    scale = (cos.square() + sin.square()).sqrt()
+    return rotate(keys.float(), (cos / scale, sin / scale))

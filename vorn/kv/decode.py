@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from math import isfinite
 from time import perf_counter
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vorn.kv.batching import Batch, Row, arrange
+from vorn.kv.batching import Batch, Group, Row, arrange
 from vorn.kv.cache import StepCache, live_positions
 from vorn.kv.capture import Prefill, drain, overridden_attention
 from vorn.kv.compact import compact, vacated
-from vorn.kv.ragged import GroupAttention, RaggedGroup
+from vorn.kv.held import HeldGroup, sets_to_hold
+from vorn.kv.hold import Hold
+from vorn.kv.ragged import DecodingGroup, GroupAttention, RaggedGroup
 from vorn.kv.retention import Kept, keep_all
-from vorn.kv.rotary import LayerRotation
+from vorn.kv.rotary import LayerRotation, Rotation
 from vorn.records import BadInput
 
 FIRST_TOKENS = ("refeed", "prefill")
@@ -27,9 +31,10 @@ OnLogits = Callable[[Sequence[int], int, Tensor], None]
 
 @dataclass(frozen=True)
 class Branch:
-    """A cell to decode: what it keeps of the prompt; None: everything."""
+    """A cell to decode: what it keeps of the prompt, None: everything; how it goes on evicting, None: it does not."""
 
     kept: Kept | None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,14 @@ class Decoded:
         error: why the tokens are no answer; None if they are.
         batch_rows: cells decoded together with this one, itself included.
         gather_s: this cell's equal share of the time in which its batch's pruned caches were filled.
+        answer_nll: nats of the answer that `decode` was given; None without one.
     """
 
     token_ids: tuple[int, ...]
     error: str | None
     batch_rows: int
     gather_s: float
+    answer_nll: float | None
 
 
 @dataclass(frozen=True)
@@ -73,20 +80,32 @@ class Greedy:
 
 
 @dataclass(eq=False)
-class _Text:
+class Text:
     """A row's tokens so far."""
 
     token_ids: list[int] = field(default_factory=list)
+    answer_nll: float | None = None
     error: str | None = None
     is_done: bool = False
 
     def take(self, token: int, no_choice: bool, greedy: Greedy) -> None:
+        """Goes on with the token that `choose` gives, or ends."""
         if no_choice:
-            self.error = f"all logits are NaN at step {len(self.token_ids)}"
+            self.fail(f"all logits are NaN at step {len(self.token_ids)}")
         elif token not in greedy.eos_ids:
             self.token_ids.append(token)
-        ended = no_choice or token in greedy.eos_ids
-        self.is_done = ended or len(self.token_ids) == greedy.max_new_tokens
+        self.is_done |= token in greedy.eos_ids or len(self.token_ids) == greedy.max_new_tokens
+
+    def fail(self, error: str) -> None:
+        """Ends the text; the first error stays."""
+        self.error, self.is_done = self.error or error, True
+
+    def weigh(self, nats: float) -> None:
+        """Notes an answer's negative log-likelihood; one that is no number is an error."""
+        if isfinite(nats):
+            self.answer_nll = nats
+        else:
+            self.error = self.error or f"the answer's log-likelihood is {-nats}"
 
 
 def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
@@ -110,6 +129,8 @@ def decode(
     pad_id: int | None,
     max_cells: int,
     max_bytes: int,
+    question: tuple[int, ...] = (),
+    answer: tuple[int, ...] = (),
     on_logits: OnLogits | None = None,
 ) -> Decoding:
     """Continues a prompt greedily once per branch; the prefill is left as it was.
@@ -120,26 +141,35 @@ def decode(
         branches: one that evicts nothing decodes on the prefill cache itself, without a copy.
         first_token: `refeed`: the prompt's last token is fed again, at its position, over each branch's cache. It is
             then in the cache of every branch: one that did not keep it holds one entry more than it kept.
-            `prefill`: the first token comes from the prefill's logits, and is the same for all branches.
+            `prefill`: no token is fed again; unless there is a question, the first token comes from the prefill's
+            logits, and is the same for all branches.
         last_token: id of the prompt's last token.
         max_new_tokens: tokens to generate at most.
         eos_ids: any of them ends a row, and is not part of its tokens.
         pad_id: never generated, unless it is one of `eos_ids`.
         max_cells: rows per batch; more rows make more batches.
         max_bytes: of a batch's pruned caches.
+        question: ids that follow what was read: fed at once over each branch's cache, whose rows all get a copy then;
+            the first token comes from the last one's logits.
+        answer: ids whose likelihood is asked for, as the text's next tokens, from the same caches: they are fed one by
+            one after the decoding, over the tokens that were generated.
         on_logits: sees every step's logits.
     """
     greedy = Greedy(max_new_tokens, eos_ids, pad_id)
-    tokens, room = prefill.signals.prompt_tokens, max_new_tokens - (first_token == "prefill")
-    first_new = tokens - (first_token == "refeed")
-    _check(prefill, first_token, first_new + room, greedy, max_cells, max_bytes)
+    _check(first_token, question, greedy, max_cells, max_bytes)
+    opening = (last_token,) if first_token == "refeed" else question
+    first_new = prefill.signals.prompt_tokens - (first_token == "refeed")
+    room = len(opening) + max(max_new_tokens, len(answer)) - 1
     moved = [vacated(branch.kept, first_new) for branch in branches]
-    run = _Run(model, prefill, greedy, first_new, room, last_token, on_logits, [_Text() for _ in branches], moved)
+    run = _Run(
+        model, prefill, greedy, first_new, opening, last_token, answer, on_logits, [Text() for _ in branches], moved,
+        room,
+    )  # fmt: skip
+    rows = _rows(prefill, branches, first_new, None if question else first_new + room)
     drain(prefill.last_logits.device)
     start = perf_counter()
-    if first_token == "prefill":
+    if not opening:
         run.take(range(len(branches)), 0, prefill.last_logits.expand(len(branches), -1))
-    rows = _rows(prefill, branches, first_new)
     slot_bytes = prefill.cache.slot_bytes()
     shares: dict[int, tuple[int, float]] = {}
     for batch in arrange(rows, room=room, slot_bytes=slot_bytes, max_cells=max_cells, max_bytes=max_bytes):
@@ -147,12 +177,16 @@ def decode(
     drain(prefill.last_logits.device)
     seconds = perf_counter() - start - sum(gather_s for _, gather_s in shares.values())
     texts = enumerate(run.texts)
-    return Decoding(tuple(Decoded(tuple(t.token_ids), t.error, *shares[index]) for index, t in texts), seconds)
+    return Decoding(
+        tuple(Decoded(tuple(t.token_ids), t.error, *shares[index], t.answer_nll) for index, t in texts), seconds
+    )
 
 
-def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cells: int, max_bytes: int) -> None:
+def _check(first_token: str, question: tuple[int, ...], greedy: Greedy, max_cells: int, max_bytes: int) -> None:
     if first_token not in FIRST_TOKENS:
         raise BadInput(f"decode.first_token={first_token!r}: legal values are {', '.join(FIRST_TOKENS)}; choose one")
+    if question and first_token == "refeed":
+        raise ValueError("a question follows what was read, of which nothing is fed again: pass first_token='prefill'")
     for name, value in (
         ("task.max_new_tokens", greedy.max_new_tokens),
         ("decode.max_cells", max_cells),
@@ -160,17 +194,21 @@ def _check(prefill: Prefill, first_token: str, end: int, greedy: Greedy, max_cel
     ):
         if value < 1:
             raise BadInput(f"{name}={value}: must be at least 1; raise {name}")
-    if end > prefill.cache.capacity:
+
+
+def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int, end: int | None) -> list[Row]:
+    """One row per branch; only one can continue on the prefill cache, up to `end`, a further full branch gets a copy.
+
+    `end`: None if none may continue on it.
+    """
+    tokens = prefill.signals.prompt_tokens
+    if end is not None and end > prefill.cache.capacity:
         raise BadInput(
             f"the prefill cache has room for {prefill.cache.capacity} positions, decoding needs {end}; "
-            f"raise `room` of the prefill to max_new_tokens={greedy.max_new_tokens}"
+            f"raise `room` of the prefill to the tokens that are fed, {end - tokens}"
         )
-
-
-def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[Row]:
-    """One row per branch; only one can continue on the prefill cache, a further full branch gets a copy."""
-    tokens = prefill.signals.prompt_tokens
-    whole = next((index for index, branch in enumerate(branches) if branch.kept is None), None)
+    full = [index for index, branch in enumerate(branches) if branch.kept is None and branch.hold is None]
+    whole = full[0] if full and end is not None else None
     rows = []
     for index, branch in enumerate(branches):
         kept = branch.kept or keep_all(tokens, prefill.signals.device)
@@ -182,6 +220,11 @@ def _rows(prefill: Prefill, branches: Sequence[Branch], first_new: int) -> list[
                 "compact positions would bring some of them into sight again; choose a model without sliding windows, "
                 "shorter prompts, or a policy without positions=compact"
             )
+        if branch.hold is not None:
+            sets = sets_to_hold(kept, first_new, len(prefill.cache.layers))
+            company = f"{branch.hold.scorer} {branch.hold.unit_ids is None} {kept.is_compact}"
+            rows.append(Row(index, sets, kept.is_compact, branch.hold, company))
+            continue
         positions = None if index == whole else live_positions(prefill.cache, kept, first_new)
         rows.append(Row(index, positions, kept.is_compact))
     return rows
@@ -194,54 +237,107 @@ class _Run:
     model: PreTrainedModel
     prefill: Prefill
     greedy: Greedy
-    first_new: int  # position of the first decode step
-    room: int  # decode steps
+    first_new: int  # position of the first token that is fed
+    opening: tuple[int, ...]  # those fed at once before the first token is chosen; () if the prefill's logits choose it
     last_token: int
+    answer: tuple[int, ...]
     on_logits: OnLogits | None
-    texts: list[_Text]
+    texts: list[Text]
     vacated: list[int]  # positions that each branch's decoding moves back by
+    room: int  # tokens that are fed at most
 
     def batch(self, batch: Batch) -> dict[int, tuple[int, float]]:
         """Decodes a batch; returns each branch's number of rows beside it and its share of the gathering's seconds."""
         start = perf_counter()
-        groups = [RaggedGroup.of(group, self.prefill, self.first_new, self.room) for group in batch]
-        for group in groups:
-            self.compact(group)
+        groups = [self.group(group) for group in batch]
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
-        rows = [row for group in groups for row in group.branches]
-        attention = GroupAttention(self.prefill.signals.shape)
-        with overridden_attention(self.model, attention.replace):
-            for step in range(self.room):
-                groups = [group for group in groups if not all(self.texts[row].is_done for row in group.branches)]
-                if not groups:
-                    break
-                attention.begin_step(groups, step, self.first_new + step)
-                self.step([row for group in groups for row in group.branches], step)
-        return dict.fromkeys(rows, (len(rows), gather_s / len(rows)))
+        branches = [branch for group in groups for branch in group.branches]
+        attention = GroupAttention()
+        with overridden_attention(self.model, attention.replace), attention.hooked(self.model, groups):
+            self.generate(groups, attention)
+            if self.answer:
+                # A held cache has lost what it evicted meanwhile; of the others the first slots are as they were.
+                groups = [
+                    self.group(rows) if rows[0].hold else group for rows, group in zip(batch, groups, strict=True)
+                ]
+                self.weigh(groups, attention)
+        return dict.fromkeys(branches, (len(branches), gather_s / len(branches)))
+
+    def group(self, group: Group) -> DecodingGroup:
+        """The rows' cache, filled from the prefill's."""
+        if group[0].hold is not None:
+            rotations = self.rotations() if group[0].is_compact else None
+            return HeldGroup(group, self.prefill, self.first_new, self.room, rotations)
+        made = RaggedGroup.of(group, self.prefill, self.first_new, self.room)
+        self.compact(made)
+        return made
 
     def compact(self, group: RaggedGroup) -> None:
         """Gives the entries of the group's compact rows their new positions."""
-        decoder = self.model.get_decoder()
         for row, branch in enumerate(group.branches):
             if self.vacated[branch]:
-                rotations = [LayerRotation(decoder, i, keys.keys.shape[3]) for i, keys in enumerate(group.layers)]
-                compact(group.layers, row, rotations, self.first_new - self.vacated[branch])
+                compact(group.layers, row, self.rotations(), self.first_new - self.vacated[branch])
 
-    def step(self, rows: list[int], step: int) -> None:
-        """Feeds one token per row, all at the same position."""
-        texts = [self.texts[row] for row in rows]
-        fed = [text.token_ids[-1] if text.token_ids else self.last_token for text in texts]
+    def rotations(self) -> list[Rotation]:
+        """What turns the keys of each cache."""
+        decoder = self.model.get_decoder()
+        return [LayerRotation(decoder, i, one.keys.shape[3]) for i, one in enumerate(self.prefill.cache.layers)]
+
+    def generate(self, groups: Sequence[DecodingGroup], attention: GroupAttention) -> None:
+        """Gives every row its text; a group leaves the batch when all of its rows are done."""
+        fed, index = 0, 0 if self.opening else 1
+        while groups := [one for one in groups if not all(self.texts[row].is_done for row in one.branches)]:
+            rows = [row for group in groups for row in group.branches]
+            # A row that ended without a token goes on with any, as long as others of its group run.
+            last = [(self.texts[row].token_ids or [self.last_token])[-1:] for row in rows]
+            tokens = last if index else [list(self.opening)] * len(rows)
+            self.take(rows, index, self.forward(groups, attention, tokens, fed))
+            for branch, error in self.evict(groups, tokens):
+                if not self.texts[branch].is_done:  # what happens to a finished row is no error of its text
+                    self.texts[branch].fail(error)
+            fed, index = fed + len(tokens[0]), index + 1
+
+    def weigh(self, groups: Sequence[DecodingGroup], attention: GroupAttention) -> None:
+        """Gives every row the answer's negative log-likelihood, fed over the slots of what was generated."""
+        rows = [row for group in groups for row in group.branches]
+        total, fed = torch.zeros(len(rows), dtype=torch.float64), 0
+        for feed, token in zip([self.opening, *((token,) for token in self.answer)], self.answer, strict=False):
+            logits = self.prefill.last_logits.expand(len(rows), -1)
+            if feed:
+                logits = self.forward(groups, attention, [list(feed)] * len(rows), fed)
+                for branch, error in self.evict(groups, [list(feed)] * len(rows)):
+                    self.texts[branch].fail(error)
+            total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
+            fed += len(feed)
+        for row, nats in zip(rows, total.tolist(), strict=True):
+            self.texts[row].weigh(nats)
+
+    def forward(
+        self, groups: Sequence[DecodingGroup], attention: GroupAttention, tokens: list[list[int]], fed: int
+    ) -> Tensor:
+        """Logits [rows, V] of each row's last token; rows get equally many, behind the `fed` ones before."""
+        rows = [row for group in groups for row in group.branches]
+        queries = range(self.first_new + fed, self.first_new + fed + len(tokens[0]))
+        attention.begin_step(groups, fed, queries)
         device = self.prefill.last_logits.device
         logits: Tensor = self.model(
-            input_ids=torch.tensor(fed, device=device)[:, None],
-            position_ids=torch.tensor([[self.first_new + step - self.vacated[row]] for row in rows], device=device),
+            input_ids=torch.tensor(tokens, device=device),
+            position_ids=torch.tensor([[at - self.vacated[row] for at in queries] for row in rows], device=device),
             past_key_values=StepCache(),
             # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
-            attention_mask=torch.ones(len(fed), 1, 1, 1, dtype=torch.bool, device=device),
+            attention_mask=torch.ones(len(rows), 1, 1, 1, dtype=torch.bool, device=device),
             use_cache=True,
+            # A tensor, because some models cut the rows of their last layers when this is a number.
+            logits_to_keep=torch.tensor([len(queries) - 1], device=device),
         ).logits
-        self.take(rows, self.greedy.max_new_tokens - self.room + step, logits[:, -1])
+        return logits[:, -1]
+
+    def evict(self, groups: Sequence[DecodingGroup], tokens: Sequence[Sequence[int]]) -> Iterator[tuple[int, str]]:
+        """Has the groups evict, `tokens` having been fed to their rows; the branches that cannot go on, and why."""
+        last = iter(fed[-1] for fed in tokens)
+        for group in groups:
+            yield from group.end_step(list(islice(last, len(group.branches)))).items()
 
     def take(self, rows: Sequence[int], index: int, logits: Tensor) -> None:
         """Gives every row that still runs the token number `index` of its text, from [rows, V] logits."""

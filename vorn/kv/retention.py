@@ -48,6 +48,17 @@ class Kept:
         found = sum(_mean_count(torch.isin(rows, wanted)) for rows in self.positions) / len(self.positions)
         return found / len(wanted)
 
+    def shares(self) -> Tensor:
+        """Of every position, the share of layers and KV heads that keep it: [T] uint8, 0 for none and 255 for all.
+
+        Rounded down, but a position that is kept anywhere has 1 at least.
+        """
+        total = torch.zeros(self.prompt_tokens, dtype=torch.float64, device=self.positions[0].device)
+        for rows in self.positions:
+            total += torch.bincount(rows[rows >= 0], minlength=self.prompt_tokens) / len(rows)
+        scaled = (255 * total / len(self.positions)).floor().clamp(min=1.0)
+        return torch.where(total > 0, scaled, 0.0).to(torch.uint8)
+
 
 def _mean_count(mask: Tensor) -> float:
     return int(mask.sum()) / mask.shape[0]

@@ -86,7 +86,7 @@ class Checkpoint:
             if not is_accelerate_available():
                 raise BadInput(
                     "model.device_map and model.quantization need the package accelerate, which is not installed: "
-                    "pip install accelerate, or give null for both"
+                    "pip install 'vorn[devices]' (or accelerate), or give null for both"
                 )
             extra["device_map"] = {"": device} if device_map is None else device_map
         if quantization is not None:

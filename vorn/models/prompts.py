@@ -21,12 +21,26 @@ class Prompt:
         input_ids: T token ids.
         offsets: (start, end) characters in `text` of each token, end exclusive.
         evidence: positions of the tokens that overlap the fixture's evidence, ascending.
+        context_tokens: tokens before the first one that touches the question, a chat template's included; 0 if the
+            fixture does not tell context and question apart, or if no token of its own stands before the question.
     """
 
     text: str
     input_ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     evidence: tuple[int, ...]
+    context_tokens: int = 0
+
+    def context(self) -> Prompt:
+        """What stands before the question's first token, as a prompt of its own."""
+        tokens = self.context_tokens
+        return Prompt(
+            self.text[: self.offsets[tokens - 1][1]] if tokens else "",
+            self.input_ids[:tokens],
+            self.offsets[:tokens],
+            tuple(position for position in self.evidence if position < tokens),
+            tokens,
+        )
 
 
 class Renderer:
@@ -67,6 +81,28 @@ class Renderer:
         text = self.text(prompt, answer_prefix)
         return len(self._tokenizer(text, add_special_tokens=not self._is_chat, verbose=False).input_ids)
 
+    def answer_ids(self, fixture: Fixture) -> tuple[int, ...]:
+        """The first answer's tokens as they would follow the prompt, behind a space unless the prompt ends in one.
+
+        Prompt and answer are tokenized as one text; where a token would hold characters of both, so that the model
+        could not have read the prompt as it did, the answer is tokenized alone.
+        Raises: BadInput for a fixture whose first answer has no tokens.
+        """
+        text = self.text(fixture.prompt, fixture.answer_prefix)
+        answer = (fixture.answers[0] if fixture.answers else "").strip()
+        answer = answer if text[-1:].isspace() else f" {answer}"
+        alone = self._tokenizer(text, add_special_tokens=not self._is_chat, verbose=False).input_ids
+        joined = self._tokenizer(text + answer, add_special_tokens=not self._is_chat, verbose=False).input_ids
+        ids = joined[len(alone) :]
+        if joined[: len(alone)] != alone:
+            ids = self._tokenizer(answer, add_special_tokens=False, verbose=False).input_ids
+        if not answer.strip() or not ids:
+            raise BadInput(
+                f"fixture {fixture.fixture_id!r} has the first answer {fixture.answers[:1]}, which has no tokens; "
+                "outcome.nll=true needs one whose likelihood can be told; give it, or outcome.nll=false"
+            )
+        return tuple(ids)
+
     def prompt(self, fixture: Fixture) -> Prompt:
         """Render and tokenize a fixture, and locate its evidence.
 
@@ -90,7 +126,9 @@ class Renderer:
                 raise BadInput(
                     f"{name}: no token holds its evidence at characters {(first, stop)}; give a span in its text"
                 )
-        return Prompt(text, ids, offsets, _overlapping(offsets, spans))
+        question = bisect_right(ends, shift + fixture.question_start) if fixture.question_start else 0
+        context = question if question and ends[question - 1] > shift else 0
+        return Prompt(text, ids, offsets, _overlapping(offsets, spans), context)
 
     def _encode(self, text: str) -> Any:
         # A chat template writes the special tokens itself; a second beginning-of-sequence token would be read as text.

@@ -3,6 +3,15 @@
 from vorn.report.build import build_report
 from vorn.report.rows import CellRow, EvaluationReport, PairRow, Report
 from vorn.report.terminal import print_report
-from vorn.report.write import write_report
+from vorn.report.write import write_page, write_report
 
-__all__ = ["CellRow", "EvaluationReport", "PairRow", "Report", "build_report", "print_report", "write_report"]
+__all__ = [
+    "CellRow",
+    "EvaluationReport",
+    "PairRow",
+    "Report",
+    "build_report",
+    "print_report",
+    "write_page",
+    "write_report",
+]

@@ -14,20 +14,28 @@ from vorn.records import BadInput
 from vorn.regrade import regrade
 from vorn.report.build import build_report
 from vorn.report.terminal import print_report
-from vorn.report.write import write_changes, write_report
+from vorn.report.watch import watch
+from vorn.report.write import write_changes, write_page, write_report
+from vorn.snapshots.recorded import recorded_matrix
+from vorn.snapshots.show import print_matrix, write_matrix
 from vorn.stats.plan import SELECT
+from vorn.views import read_views
 
 EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 bad input, 4 the report could not be written."""
-    parser = argparse.ArgumentParser(prog="python -m vorn.report", description="Cells and paired tests from ledgers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m vorn.report",
+        description="Cells, paired tests and the matrix of snapshot policies, from ledgers.",
+    )
     parser.add_argument(
         "ledgers", nargs="+", type=Path, metavar="LEDGER", help="an evaluation's folder, or their parent"
     )
     parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the files (report)")
     parser.add_argument("--quiet", action="store_true", help="write the files, print nothing")
+    parser.add_argument("--html", action="store_true", help="also report.html, a page with figures and fixtures")
     recorded = "instead of what the ledger's runs recorded"
     parser.add_argument("--alpha", type=float, help=f"family-wise error rate, 0.05, {recorded}")
     parser.add_argument(
@@ -37,19 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--regrade", metavar="RULE", help="grade every completion by this rule; ledgers stay as they are"
     )
+    parser.add_argument("--watch", action="store_true", help="follow what running evaluations measure, until Ctrl-C")
+    parser.add_argument("--interval", type=float, metavar="SECONDS", help="between two looks of --watch")
     arguments = parser.parse_args(argv)
+    if arguments.watch or arguments.interval is not None:
+        return _watch(arguments, parser)
     changes = {name: getattr(arguments, name) for name in ("alpha", "margin") if getattr(arguments, name) is not None}
     if arguments.split:
         changes["split"] = SELECT if arguments.split == SELECT else None
     try:
-        contents = read_ledger(*evaluation_folders(arguments.ledgers))
+        folders = evaluation_folders(arguments.ledgers)
+        contents = read_ledger(*folders)
         regraded = regrade(contents, arguments.regrade) if arguments.regrade else None
-        report = build_report(regraded.contents if regraded else contents, changes=changes)
+        contents = regraded.contents if regraded else contents
+        report = build_report(contents, changes=changes)
+        matrix = recorded_matrix(contents, alpha=arguments.alpha)
+        views = read_views(folders) if arguments.html else ()
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        paths = write_report(report, arguments.out)
+        paths = [*(write_matrix(matrix, arguments.out) if matrix else []), *write_report(report, arguments.out)]
+        if arguments.html:
+            paths.append(write_page(report, contents.observations, arguments.out, views)[0])
         if regraded:
             paths.append(write_changes(regraded.changes, arguments.out))
     except OSError as error:
@@ -57,12 +75,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_REPORT_FAILED
     if not arguments.quiet:
         print_report(report, Console())
+        if matrix:
+            print_matrix(matrix, Console())
         if regraded:
             print(
                 f"\ngraded again by {regraded.rule}: {len(regraded.changes)} of {regraded.graded} outcomes change; "
                 "regraded.csv has each"
             )
         print(f"\nwritten to {arguments.out}: {', '.join(path.name for path in paths)}")
+    return 0
+
+
+def _watch(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    given = [name for name in vars(arguments) if getattr(arguments, name) != parser.get_default(name)]
+    foreign = [f"--{name}" for name in given if name not in ("ledgers", "watch", "interval")]
+    try:
+        if not arguments.watch:
+            raise BadInput(f"--interval={arguments.interval} is for --watch; add --watch or leave it out")
+        if foreign:
+            raise BadInput(f"--watch writes no report: {', '.join(foreign)} cannot stand beside it; leave one out")
+        if arguments.interval is not None and not 0 < arguments.interval <= 86400:
+            raise BadInput(f"--interval={arguments.interval}: legal are seconds > 0 and at most 86400, a day")
+        watch(arguments.ledgers, Console(), arguments.interval)
+    except BadInput as error:
+        print(f"vorn.report: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     return 0
 
 

@@ -57,9 +57,10 @@ def budget_rows(cells: Sequence[CellRow], columns: Columns, plan: TestPlan) -> l
     """Policies against each other at the same unit, guards and contract, where both ran at two budgets or more.
 
     A policy's need on a fixture is the smallest budget, in tokens, at which it hits; the prompt's length if it never
-    does and the reference hits. Only budgets that both ran at count. Own family for Holm's correction.
+    does and the reference hits. Only budgets that both ran at count. Own family for Holm's correction. Nothing where
+    the prompt's length is not known, as in results that others have published.
     """
-    lines = [line for line in _lines(cells) if len(line.cells) > 1]
+    lines = [line for line in _lines(cells) if len(line.cells) > 1 and _has_lengths(columns[line.reference.cell_id])]
     common = [
         (lhs, rhs, [budget for budget in lhs.cells if budget in rhs.cells])
         for lhs, rhs in combinations(lines, 2)
@@ -86,6 +87,11 @@ def _lines(cells: Sequence[CellRow]) -> Iterator[_Line]:
         references[key] = reference
     for key, group in groups.items():
         yield _Line(group, references[key])
+
+
+def _has_lengths(reference: Column) -> bool:
+    """Whether the reference's budget, which is the prompt's length, is known."""
+    return bool((reference.budget_tokens[reference.is_done] > 0).all())
 
 
 def _log_ratios(needs: _Needs) -> Sample | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,14 @@ from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
 from vorn.report.columns import make_columns
 from vorn.report.effort import effort
+from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
 from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
-from vorn.stats import TestPlan, rate_sequence, wilson
+from vorn.report.subtasks import subtask_rows
+from vorn.stats import Interval, TestPlan, rate_sequence, wilson
 
 
 def build_report(
@@ -81,6 +84,8 @@ def _evaluation(
         # Where a run may stop early, its sign-flip test would not be valid.
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, columns, plan)),
         selection=tested.rows,
+        subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
+        losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
         effort=effort(observations, manifests),
     )
@@ -90,10 +95,10 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
     first = observations[0]
     done = [seen for seen in observations if seen.outcome is not None]
     counted = done or observations
+    work = [seen.contract_work for seen in done if seen.contract_work is not None]
     outcomes = [seen.outcome for seen in done if seen.outcome is not None]
     hits = sum(outcome == 1.0 for outcome in outcomes)
-    limits = rate_sequence(hits, len(done), plan.alpha) if plan.is_sequential and done else None
-    interval = limits or (wilson(hits, len(done), plan.level) if done else None)
+    rate, mean = (_interval(total, len(done), plan) for total in (hits, math.fsum(outcomes)))
     return CellRow(
         cell_id=first.cell_id,
         cell=first.cell,
@@ -110,14 +115,28 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         hits=hits,
         hit_rate=hits / len(done) if done else None,
         mean_outcome=_mean(outcomes),
-        ci_low=interval.low if interval else None,
-        ci_high=interval.high if interval else None,
+        ci_low=rate.low if rate else None,
+        ci_high=rate.high if rate else None,
         ci_method="confidence_sequence" if plan.is_sequential else "wilson",
         mean_kept_tokens=_mean([seen.kept_tokens for seen in done if seen.kept_tokens is not None]),
         mean_evidence_kept=_mean([seen.evidence_kept for seen in done if seen.evidence_kept is not None]),
         guards=first.guards,
         replica_of=first.replica_of,
+        mean_low=mean.low if mean else None,
+        mean_high=mean.high if mean else None,
+        mean_answer_nll=_mean([seen.answer_nll for seen in done if seen.answer_nll is not None]),
+        mean_work_s=_mean([one.seconds for one in work]),
+        mean_work_forwards=_mean([one.forwards for one in work]),
+        mean_work_read_tokens=_mean([one.read_tokens for one in work]),
+        mean_work_written_tokens=_mean([one.written_tokens for one in work]),
+        mean_work_evictions=_mean([one.evictions for one in work]),
     )
+
+
+def _interval(total: float, n: int, plan: TestPlan) -> Interval | None:
+    if not n:
+        return None
+    return rate_sequence(total, n, plan.alpha) if plan.is_sequential else wilson(total, n, plan.level)
 
 
 def _mean(values: Sequence[float]) -> float | None:

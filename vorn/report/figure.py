@@ -1,33 +1,19 @@
-"""The figure: hit rate against budget, one panel per evaluation and unit, one line per policy."""
+"""The figure: mean outcome against budget, one panel per evaluation and unit, one line per policy."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
 from vorn.report.rows import CellRow, EvaluationReport, Report
-from vorn.report.words import heading, percent
-
-# Okabe and Ito's colours, distinct for every common kind of colour blindness. Black is left to the reference, and grey
-# stands for their yellow, which is hard to see on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-MARKERS = "osD^vPX*<>"
-DASHES = ("-", "--", ":")  # the next round of colours
-_STYLE = {
-    "text.parse_math": False,
-    "svg.hashsalt": "vorn",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from vorn.report.style import BAND, GRID, INK, drawing, images, look, text_inches
+from vorn.report.words import heading, outcome_name, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +26,8 @@ class _Line:
 
 def draw(report: Report) -> dict[str, bytes]:
     """The figure as the bytes of a file, by format: "png" and "svg"."""
-    with matplotlib.rc_context(_STYLE):
-        figure = build_figure(report)
-        return {"png": _bytes(figure, "png"), "svg": _bytes(figure, "svg")}
+    with drawing():
+        return images(build_figure(report))
 
 
 def build_figure(report: Report) -> Any:
@@ -53,18 +38,20 @@ def build_figure(report: Report) -> Any:
         for unit in (dict.fromkeys(cell.unit for cell in _pruned(evaluation)) or [""])
     ]
     labels = dict.fromkeys(line.label for evaluation, unit in panels for line in _lines(evaluation, unit))
-    styles = {label: _style(index) for index, label in enumerate(labels)}
+    styles = {label: look(index) for index, label in enumerate(labels)}
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(1.0 + 4.0 * columns, 1.2 + 3.2 * rows), layout="constrained")
+    width = 1.0 + 4.0 * columns
+    legend_columns = max(1, min(4, int(width / (0.7 + text_inches(labels)))))
+    height = 0.5 + 3.2 * rows + 0.22 * math.ceil((len(labels) + 1) / legend_columns)
+    figure = Figure(figsize=(max(width, 0.7 + text_inches(labels)), height), layout="constrained")
     for index, (evaluation, unit) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
         _panel(axes, evaluation, unit, styles)
         axes.set_title(heading(evaluation, report) + (f"\nunit: {unit}" if unit else ""))
         if index % columns == 0:
-            interval = "confidence sequence" if evaluation.plan.is_sequential else "Wilson interval"
-            axes.set_ylabel(f"hit rate, {percent(evaluation.plan.level)} {interval}")
-    _legend(figure)
+            axes.set_ylabel(f"{outcome_name(evaluation.cells)}, {percent(evaluation.plan.level)} interval")
+    _legend(figure, legend_columns)
     return figure
 
 
@@ -84,27 +71,29 @@ def _lines(evaluation: EvaluationReport, unit: str) -> list[_Line]:
             label = cell.policy + (f"({cell.params})" if cell.params else "")
             groups.setdefault(", ".join([label, *(getattr(cell, name) for name in several)]), []).append(cell)
     return [
-        _Line(label, tuple(sorted((cell for cell in cells if cell.n), key=lambda cell: cell.mean_budget_tokens)))
+        _Line(label, tuple(sorted(filter(_has_place, cells), key=lambda cell: cell.mean_budget_tokens)))
         for label, cells in groups.items()
     ]
 
 
+def _has_place(cell: CellRow) -> bool:
+    """Whether there is something to draw; others' results may come without the budget."""
+    return cell.n > 0 and cell.mean_budget_tokens > 0.0
+
+
 def _panel(axes: Any, evaluation: EvaluationReport, unit: str, styles: Mapping[str, Mapping[str, str]]) -> None:
     for cell in evaluation.cells:
-        if cell.is_reference and not cell.replica_of and cell.hit_rate is not None:
-            axes.axhspan(cell.ci_low, cell.ci_high, color="0.85", lw=0)
-            axes.axhline(cell.hit_rate, color="black", lw=1, ls="--", label=REFERENCE)
+        if cell.is_reference and not cell.replica_of and cell.mean_outcome is not None:
+            axes.axhspan(cell.mean_low, cell.mean_high, color=BAND, lw=0)
+            axes.axhline(cell.mean_outcome, color=INK, lw=1, ls="--", label=REFERENCE)
     lines = _lines(evaluation, unit)
     places = _places([cell for line in lines for cell in line.cells])
     step = _dodge(sorted(places.values()), len(lines))
     for index, line in enumerate(lines):
         shift = math.exp(step * (index - (len(lines) - 1) / 2))
         x = [places[cell.budget] * shift for cell in line.cells]
-        y = [cell.hit_rate or 0.0 for cell in line.cells]
-        # rounding may put an interval's end a hair beyond its rate, which errorbar refuses
-        below = [max(0.0, rate - (cell.ci_low or 0.0)) for rate, cell in zip(y, line.cells, strict=True)]
-        above = [max(0.0, (cell.ci_high or 0.0) - rate) for rate, cell in zip(y, line.cells, strict=True)]
-        axes.errorbar(x, y, [below, above], ms=5, lw=1.3, capsize=2.5, label=line.label, **styles[line.label])
+        y = [cell.mean_outcome for cell in line.cells]
+        axes.errorbar(x, y, reach(line.cells), ms=5, lw=1.3, capsize=2.5, label=line.label, **styles[line.label])
     if places:
         axes.set_xscale("log")
         axes.set_xlim(min(places.values()) / 1.4, max(places.values()) * 1.4)
@@ -112,14 +101,8 @@ def _panel(axes: Any, evaluation: EvaluationReport, unit: str, styles: Mapping[s
         axes.set_xticks([], minor=True)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("budget, tokens (mean over fixtures)")
-    axes.grid(axis="y", color="0.92")
+    axes.grid(axis="y", color=GRID)
     axes.set_axisbelow(True)
-
-
-def _style(index: int) -> dict[str, str]:
-    """Colour, marker and dashes of the line with this number."""
-    dashes = DASHES[index // len(COLOURS) % len(DASHES)]
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": dashes}
 
 
 def _places(cells: Sequence[CellRow]) -> dict[str, float]:
@@ -136,22 +119,22 @@ def _dodge(places: Sequence[float], lines: int) -> float:
     return min([0.25, *(gap / 3 for gap in gaps)]) / max(lines, 2)
 
 
+def reach(cells: Sequence[CellRow]) -> list[list[float]]:
+    """How far the intervals of cells with outcomes reach below and above the means, as errorbar wants them."""
+    # rounding may put an interval's end a hair beyond its mean, which errorbar refuses
+    below = [max(0.0, (cell.mean_outcome or 0.0) - (cell.mean_low or 0.0)) for cell in cells]
+    return [below, [max(0.0, (cell.mean_high or 0.0) - (cell.mean_outcome or 0.0)) for cell in cells]]
+
+
 def _tick(budget: str, place: float) -> str:
     return budget if budget == f"{place:.0f}" else f"{budget}\n({place:.0f})"
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, columns: int) -> None:
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        figure.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)), frameon=False
-        )
-
-
-def _bytes(figure: Figure, form: str) -> bytes:
-    image = io.BytesIO()
-    figure.savefig(image, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
-    return image.getvalue()
+        columns = min(columns, len(handles))
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vorn.report.notes import ledger_state, provenance, qualifications
-from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, Report, SelectionRow
-from vorn.report.summaries import BUDGETS, NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, heading, how_to_read, margin_points, percent, points, ratio
-from vorn.stats import FAMILIES
+from vorn.report.rows import EvaluationReport, Report
+from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
+from vorn.report.tables import CELLS, tables
+from vorn.report.words import CONTRADICTION, heading, how_to_read
 
 
 def render(report: Report) -> str:
@@ -39,24 +39,10 @@ def _evaluation(evaluation: EvaluationReport) -> list[str]:
 
 
 def _tables(evaluation: EvaluationReport) -> list[str]:
-    level = percent(evaluation.plan.level)
-    lines = ["### Cells", "", "![hit rate against budget](outcomes.png)", ""]
-    lines += _table(
-        ("cell", "budget", "kept", "evidence kept", "hits", "rate", level, "errors"), map(_cell, evaluation.cells)
-    )
-    for name in FAMILIES:
-        if pairs := evaluation.family(name):
-            lines += [f"### {TITLES[name]}", "", *_table(_pair_header(level), map(_pair, pairs))]
-    if evaluation.budgets:
-        counts = ("lhs", "rhs", "budgets", "n", "full missed", "excluded", "lhs never", "rhs never")
-        header = (*counts, f"ratio, {level}", "p", "p(Holm)")
-        lines += [f"### {BUDGETS}", "", *_table(header, map(_budget, evaluation.budgets))]
-    if evaluation.selection:
-        columns = ("candidate", "chosen", "n", "mean where it is chosen", "n tested", "mean where it is tested")
-        lines += ["### Parameters chosen on one half", "", *_table(columns, map(_candidate, evaluation.selection))]
-    if evaluation.noise:
-        lines += ["### Noise floor", ""]
-        lines += _table(("cell", "again", "n", "flips", "at most"), map(_noise, evaluation.noise))
+    lines = ["### Cells", "", "![outcome against budget](outcomes.png)", ""]
+    for table in tables(evaluation):
+        title = [f"### {table.title}", ""] if table.title != CELLS else []
+        lines += [*title, *(_bullets(table.notes) if table.notes else []), *_table(table.header, table.rows)]
     return lines
 
 
@@ -73,61 +59,6 @@ def _summary(summary: FamilySummary) -> list[str]:
     if summary.not_tested:
         lines += [f"{NOT_TESTED}: {_text('; '.join(summary.not_tested))}", ""]
     return lines + (_bullets(summary.claims) if summary.claims else [])
-
-
-def _cell(cell: CellRow) -> list[str]:
-    return [
-        cell.cell,
-        f"{cell.mean_budget_tokens:.0f}",
-        _number(cell.mean_kept_tokens, ".1f"),
-        _number(cell.mean_evidence_kept, ".1%"),
-        f"{cell.hits} of {cell.n}",
-        _number(cell.hit_rate, ".1%"),
-        "" if cell.ci_low is None or cell.ci_high is None else f"{100 * cell.ci_low:.1f} to {100 * cell.ci_high:.1f}",
-        str(cell.n_errors),
-    ]
-
-
-def _pair_header(level: str) -> tuple[str, ...]:
-    counts = ("lhs", "rhs", "n", "excluded", "lhs only", "rhs only")
-    return (*counts, "points", level, "p", "p(Holm)", "real", "no worse by", "detectable", "test")
-
-
-def _pair(pair: PairRow) -> list[str]:
-    names = [pair.lhs, pair.rhs, str(pair.n), str(pair.n_excluded), str(pair.lhs_only), str(pair.rhs_only)]
-    if pair.difference is None or pair.difference_low is None or pair.difference_high is None:
-        return [*names, "", "", "", "", "not tested", "", "", ""]
-    detectable = pair.detectable_difference
-    return [
-        *names,
-        points(pair.difference, pair.n, signed=True),
-        f"{points(pair.difference_low, pair.n)} to {points(pair.difference_high, pair.n)}",
-        _number(pair.p_value, ".2g") + ("*" if pair.is_contradictory else ""),
-        _number(pair.p_holm, ".2g"),
-        "yes" if pair.is_real else "not shown",
-        "" if pair.least_margin is None else margin_points(pair.least_margin),
-        "" if detectable is None or pair.is_real else points(detectable, pair.n),
-        pair.test.replace("_", " "),
-    ]
-
-
-def _budget(row: BudgetRow) -> list[str]:
-    counts = (row.n, row.n_full_missed, row.n_excluded, row.lhs_never, row.rhs_never)
-    tested = [ratio(row), _number(row.p_value, ".2g"), _number(row.p_holm, ".2g")]
-    return [row.lhs, row.rhs, row.budgets, *map(str, counts), *tested]
-
-
-def _candidate(row: SelectionRow) -> list[str]:
-    means = (_number(row.select_mean, ".1%"), _number(row.test_mean, ".1%"))
-    return [row.cell, "yes" if row.chosen else "", str(row.n_select), means[0], str(row.n_test), means[1]]
-
-
-def _noise(row: NoiseRow) -> list[str]:
-    return [row.cell, row.replica, str(row.n), str(row.flips), f"{row.limit:.1%}"]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

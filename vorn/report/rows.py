@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from vorn.ledger import DamagedLine, Disagreement
 from vorn.records import REFERENCE, Manifest
+from vorn.report.losses import LossRow
+from vorn.report.subtasks import TaskRow
 from vorn.stats import Interval, TestPlan
 
 
@@ -35,11 +37,24 @@ class CellRow:
     mean_evidence_kept: float | None
     guards: str
     replica_of: str  # cell_id of the cell that this one repeats (A/A), in no family; "" otherwise
+    mean_low: float | None  # of the mean outcome; the same as of the hit rate where outcomes are hits and misses
+    mean_high: float | None
+    mean_answer_nll: float | None  # nats of the first answer; None where no likelihood was asked for
+    mean_work_s: float | None  # what the contract spent on this cell alone; None where it has nothing of its own
+    mean_work_forwards: float | None
+    mean_work_read_tokens: float | None
+    mean_work_written_tokens: float | None
+    mean_work_evictions: float | None
 
     @property
     def is_reference(self) -> bool:
         """Whether nothing is evicted in this cell."""
         return self.policy == REFERENCE
+
+    @property
+    def is_fractional(self) -> bool:
+        """Whether some outcome is neither a hit nor a plain miss."""
+        return self.mean_outcome is not None and abs(self.mean_outcome * self.n - self.hits) > 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +250,8 @@ class EvaluationReport:
     noise: tuple[NoiseRow, ...]
     budgets: tuple[BudgetRow, ...]
     selection: tuple[SelectionRow, ...]
+    subtasks: tuple[TaskRow, ...]  # empty unless the task is made of several
+    losses: tuple[LossRow, ...]
     saved: Saved | None  # None unless the run may stop early
     effort: Effort | None  # None where no ledger says
 
@@ -276,3 +293,13 @@ class Report:
     def selection(self) -> list[SelectionRow]:
         """Candidates of all evaluations: the rows of selection.csv."""
         return [row for evaluation in self.evaluations for row in evaluation.selection]
+
+    @property
+    def subtasks(self) -> list[TaskRow]:
+        """Cells by sub-task of all evaluations: the rows of tasks.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.subtasks]
+
+    @property
+    def losses(self) -> list[LossRow]:
+        """Losses by cause of all evaluations: the rows of losses.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.losses]

@@ -21,7 +21,7 @@ def saved_compute(
     A cell with fewer fixtures than planned was stopped if each of its comparisons is settled: rejected, or beyond reach
     of the fixtures that were left. Otherwise it is unfinished, as after an interruption.
     """
-    planned = max((count for one in manifests if (count := _planned(one)) is not None), default=None)
+    planned = max((count for one in manifests if (count := planned_fixtures(one)) is not None), default=None)
     done = {name: len({seen.fixture_index for seen in group}) for name, group in by_cell.items()}
     fixtures = len({seen.fixture_index for group in by_cell.values() for seen in group})
     open_cells = {name for pair in _open(pairs, planned, plan) for name in (pair.lhs_id, pair.rhs_id)}
@@ -50,7 +50,7 @@ def _open(pairs: Sequence[PairRow], planned: int | None, plan: TestPlan) -> list
     return still_open
 
 
-def _planned(manifest: Manifest) -> int | None:
+def planned_fixtures(manifest: Manifest) -> int | None:
     """Fixtures that a run was asked for; None where its configuration does not say."""
     limit, task = manifest.config.get("limit"), manifest.config.get("task")
     fixtures = task.get("fixtures") if isinstance(task, Mapping) else None

@@ -14,7 +14,7 @@ from rich.text import Text
 from vorn.report.notes import ledger_state, qualifications
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
-from vorn.report.words import CONTRADICTION, heading, percent, printable
+from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent, printable
 
 SHOWN = 12  # strongest comparisons per family; report.md and pairs.csv have all
 BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words what the families say
@@ -26,11 +26,17 @@ def print_report(report: Report, console: Console) -> None:
     for evaluation in report.evaluations:
         console.print(Text(f"\n{heading(evaluation, report)}: {evaluation.n_fixtures} fixtures", style="bold"))
         console.print(_cell_table(evaluation))
+        if evaluation.subtasks:
+            count = len({row.subtask for row in evaluation.subtasks})
+            console.print(Text(f"rates of its {count} sub-tasks are in tasks.csv and report.md"))
         for summary in summaries(evaluation):
             _print_summary(summary, console)
         if budgets := budget_summary(evaluation):
             shorter = replace(budgets, not_shown_label="", not_shown=())
             _print_summary(shorter, console, BUDGETS_SHOWN)
+        if losses := loss_sentences(evaluation.losses):
+            console.print(Text(f"\n{LOSSES}: losses.csv has every cell", style="bold"))
+            _print_list(losses, console)
         if any(pair.is_contradictory for pair in evaluation.pairs):
             console.print(Text(CONTRADICTION, style="dim"))
         _print_notes(qualifications(evaluation), console)
@@ -59,10 +65,14 @@ def _print_items(label: str, items: Sequence[str], console: Console, *, style: s
     if columns:
         console.print(Padding(Columns(shown, padding=(0, 3), column_first=True), (0, 0, 0, 4)))
     else:
-        grid = Table.grid(padding=(0, 1))
-        for item in shown:
-            grid.add_row("   -", item)
-        console.print(grid)
+        _print_list(shown, console)
+
+
+def _print_list(items: Sequence[str | Text], console: Console) -> None:
+    grid = Table.grid(padding=(0, 1))
+    for item in items:
+        grid.add_row("   -", Text(item) if isinstance(item, str) else item)
+    console.print(grid)
 
 
 def _cell_table(evaluation: EvaluationReport) -> Table:
@@ -70,10 +80,13 @@ def _cell_table(evaluation: EvaluationReport) -> Table:
     table.add_column("\ncell", overflow="fold")
     interval = "sequence" if evaluation.plan.is_sequential else "Wilson"
     level = f"{percent(evaluation.plan.level)}\n{interval}"
-    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", level, "\nerrors"):
+    graded = nats(evaluation)
+    extra = [NATS[0].replace(" ", "\n")] if graded else []  # the difference stands in report.md: labels need the room
+    for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", level, "\nerrors", *extra):
         table.add_column(title, justify="right", no_wrap=True)
     for cell in evaluation.cells:
-        table.add_row(*map(Text, _cell(cell)), style="bold" if cell.is_reference else "")
+        row = [*_cell(cell), *graded.get(cell.cell_id, ())[:1]]
+        table.add_row(*map(Text, row), style="bold" if cell.is_reference else "")
     return table
 
 

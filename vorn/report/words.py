@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from vorn.records import Manifest
-from vorn.report.rows import BudgetRow, EvaluationReport, PairRow, Report
+from vorn.records import REFERENCE, Manifest
+from vorn.report.losses import CEILING, EVIDENCE_KEPT, WITHOUT, LossRow
+from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, PairRow, Report
 from vorn.stats import TestPlan
 
 CONTRADICTION = (
     "* The interval and p, both uncorrected, disagree on whether 0 is possible; the verdict follows p(Holm)."
 )
+
+LOSSES = "Losses, by what became of the evidence"
+NATS = ("answer nats", "over full")  # columns, where the likelihood of answers was recorded
 
 
 def printable(value: Any) -> Any:
@@ -49,6 +54,28 @@ def how_to_read(plan: TestPlan) -> str:
     )
 
 
+def nats(evaluation: EvaluationReport) -> dict[str, list[str]]:
+    """Mean nats of each cell's answers, and the difference from the reference with its interval, by the cell's id.
+
+    Empty if no cell has any. The interval is not corrected.
+    """
+    if all(cell.mean_answer_nll is None for cell in evaluation.cells):
+        return {}
+    over = {pair.lhs_id: pair for pair in evaluation.family("vs_full")}
+    return {cell.cell_id: [_nats(cell.mean_answer_nll), _over(over.get(cell.cell_id))] for cell in evaluation.cells}
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _over(pair: PairRow | None) -> str:
+    if pair is None or pair.nll_difference is None:
+        return ""
+    interval = "" if pair.nll_low is None else f" [{_nats(pair.nll_low)} to {_nats(pair.nll_high)}]"
+    return f"{pair.nll_difference:+.2f}{interval}"
+
+
 def ratio_sentence(row: BudgetRow) -> str:
     """A real ratio of budgets as a sentence, the more frugal policy first."""
     sign = 1 if (row.ratio or 1.0) <= 1.0 else -1
@@ -64,6 +91,11 @@ def heading(evaluation: EvaluationReport, report: Report) -> str:
     return f"{evaluation.model}, {evaluation.task}{suffix}"
 
 
+def outcome_name(cells: Sequence[CellRow]) -> str:
+    """`hit rate` where every outcome is a hit or a miss, else `mean outcome`."""
+    return "mean outcome" if any(cell.is_fractional for cell in cells) else "hit rate"
+
+
 def sentence(pair: PairRow) -> str:
     """A tested comparison that is real, as a sentence, the better cell first."""
     sign = -1 if (pair.difference or 0.0) < 0.0 else 1
@@ -76,6 +108,28 @@ def short(pair: PairRow) -> str:
     """A tested comparison in the fewest words: the cells (the reference goes without saying) and the effect."""
     against = "" if pair.family == "vs_full" else f" against {pair.rhs}"
     return f"{pair.lhs}{against} {_effect(pair, 1, '')}{_marks(pair)}"
+
+
+def loss_sentences(rows: Sequence[LossRow]) -> list[str]:
+    """What became of the evidence where cells lost a fixture or hit it, over all cells; empty without rows."""
+    if not rows:
+        return []
+    lost, evicted, hits, leaked = (
+        sum(column) for column in zip(*((row.lost, row.evicted, row.hits, row.leaked) for row in rows), strict=True)
+    )
+    cells = counted(len(rows), "cell")
+    lines = [
+        f"{lost} fixtures that {REFERENCE} hits are lost by {cells} together: {evicted} evicted (less than "
+        f"{percent(EVIDENCE_KEPT)} of the evidence's entries kept), {lost - evicted} kept but missed",
+        f"{leaked} of their {hits} hits leaked: the evidence was evicted, and the answer is right",
+    ]
+    reach = [(row.lost_in_reach, row.lost_out_of_reach) for row in rows if row.ceiling]
+    if within := sum(one or 0 for one, _ in reach):
+        lines[0] += f"; {CEILING} hits {within} of {within + sum(two or 0 for _, two in reach)} at the same setting"
+    known = [(row.leaked_without, row.leaked_by_choice) for row in rows if row.without]
+    if judged := sum((one or 0) + (two or 0) for one, two in known):
+        lines[1] += f"; {WITHOUT} hits {sum(one or 0 for one, _ in known)} of {judged}"
+    return lines
 
 
 def counted(n: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""A report as files: tables (those of special analyses where they have rows), report.md and the figure."""
+"""A report as files: tables (those of special analyses where they have rows), report.md, the figure, and the page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import csv
 import dataclasses
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from vorn.records import Observation
 from vorn.regrade import Change
+from vorn.report.losses import LossRow
 from vorn.report.markdown import render
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
+from vorn.report.subtasks import TaskRow
 from vorn.report.words import printable
+from vorn.views import View
 
-Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | Change
+FIGURES = "figures"  # folder of the page's figures
+_OURS = re.compile(r"((\d+-)?(outcomes|granularity|layers|losses|positions|forest-\w+)|matrix-.+)\.(svg|png)")
+
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | Change
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -39,6 +47,31 @@ def write_changes(changes: Sequence[Change], out_dir: Path) -> Path:
     return _replace(out_dir / "regraded.csv", _csv(Change, changes))
 
 
+def write_page(
+    report: Report, observations: Sequence[Observation], out_dir: Path, views: Sequence[View] = ()
+) -> list[Path]:
+    """Write report.html, and its figures as figures/*.svg and *.png, into `out_dir`, which is created.
+
+    Args:
+        report: what it says.
+        observations: that the report was made of.
+        out_dir: where; figures of an earlier page are removed there.
+        views: of the fixtures whose prompts can be shown.
+    Returns: the path of the page, then those of the figures. Raises: OSError if one cannot be written.
+    """
+    from vorn.report.page import build_page  # matplotlib and the templates cost more time than the rest of a report
+
+    page = build_page(report, observations, views)
+    folder = out_dir / FIGURES
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {f"{one.name}.{form}": data for one in page.drawings for form, data in one.files.items()}
+    for path in folder.iterdir():
+        if path.name not in wanted and _OURS.fullmatch(path.name):
+            path.unlink()
+    figures = [_replace(folder / name, data) for name, data in wanted.items()]
+    return [_replace(out_dir / "report.html", page.html.encode()), *figures]
+
+
 def _figures(report: Report, out_dir: Path) -> list[Path]:
     from vorn.report.figure import draw  # matplotlib costs more time than the rest of a report
 
@@ -50,6 +83,8 @@ def _special(report: Report, out_dir: Path) -> list[Path]:
         ("budget_to_success", BudgetRow, report.budgets),
         ("noise_floor", NoiseRow, report.noise),
         ("selection", SelectionRow, report.selection),
+        ("losses", LossRow, report.losses),
+        ("tasks", TaskRow, report.subtasks),
     ]
     for name, _, rows in tables:
         if not rows:  # an earlier report's table would be taken for this one's

@@ -44,7 +44,6 @@ RULES: dict[str, Rule] = {
     "coverage": Coverage("winner"),
     "marconi(alpha=1)": Marconi("winner", 1.0),
 }
-SCANNING = ("marconi(alpha=1)",)  # O(slots) per eviction, so that fewer operations are timed
 TURN_TOKENS, TURNS = 64, 8
 
 
@@ -76,8 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         times: dict[str, list[float]] = {name: [] for name in RULES}
         for _ in range(chosen.rounds):
             for name, rule in RULES.items():
-                operations = max(200, chosen.operations // slots) if name in SCANNING else chosen.operations
-                times[name].append(seconds_per_operation(rule, slots, operations))
+                times[name].append(seconds_per_operation(rule, slots, chosen.operations))
         for name, found in times.items():
             table[name][slots] = median(found)
     print(f"microseconds per operation, and over the smallest pool; {chosen.operations} operations")

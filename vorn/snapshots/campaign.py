@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
-from vorn.records import Manifest, Observation
+from vorn.records import Manifest, Observation, digest
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.plan import CampaignPlan, WorkloadPlan
 from vorn.snapshots.requests import Instance
@@ -30,14 +30,17 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class Writer:
-    """Appends observations to the ledger of their evaluation."""
+    """Appends observations to the ledger of their evaluation, and tells of them."""
 
     writers: Mapping[str, LedgerWriter]  # by evaluation id
+    listeners: Sequence[Callable[[Sequence[Observation]], None]]
 
     def append(self, observations: Sequence[Observation]) -> None:
         """Write them as one block; all are of one evaluation, and on disk when this returns."""
         if observations:
             self.writers[observations[0].evaluation_id].append(observations)
+            for listener in self.listeners:
+                listener(observations)
 
     def close(self) -> None:
         """End the segments."""
@@ -55,6 +58,7 @@ class Campaign:
         manifest: of a run, by evaluation id.
         out_dir: where the report goes.
         loggers: mirrors of the ledgers.
+        listeners: are told of every observation that this process has written.
     """
 
     plan: CampaignPlan
@@ -62,6 +66,7 @@ class Campaign:
     manifest: Callable[[str], Manifest]
     out_dir: Path
     loggers: list[Logger] = field(default_factory=list)
+    listeners: list[Callable[[Sequence[Observation]], None]] = field(default_factory=list)
 
     @cached_property
     def cells(self) -> dict[str, dict[str, SnapshotCell]]:
@@ -71,10 +76,21 @@ class Campaign:
             for one in self.plan.workloads
         }
 
+    @property
+    def run_id(self) -> str:
+        """Of its runs in loggers: the same cells of the same evaluations."""
+        return digest({name: sorted(cells) for name, cells in self.cells.items()})
+
+    @property
+    def title(self) -> str:
+        """Its workloads."""
+        return f"warm resume: {', '.join(dict.fromkeys(one.task for one in self.plan.workloads))}"
+
     @cached_property
     def writer(self) -> Writer:
         """Of this process."""
-        return Writer({name: LedgerWriter(self.folder / name, partial(self.manifest, name)) for name in self.cells})
+        writers = {name: LedgerWriter(self.folder / name, partial(self.manifest, name)) for name in self.cells}
+        return Writer(writers, self.listeners)
 
     def todo(self) -> list[WorkItem]:
         """Instances that some cell lacks, in order. Raises BadInput if one changed since it was measured."""

@@ -39,6 +39,7 @@ class MatrixRow:
     evictions: int
     protection_fired: int | None  # evictions whose victim the policy's protection changed
     over_unlimited: float | None  # mean time over that of the unlimited pool
+    over_bound: float | None  # mean time over that of the bound, a policy that knows the future, in the same pool
     ratio: float | None  # mean time over the baseline's
     difference_s: float | None  # mean time minus the baseline's
     difference_low_s: float | None  # interval by sign flips of whole instances
@@ -55,14 +56,32 @@ class MatrixRow:
         return self.protection_fired == 0 and self.evictions > 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """How a matrix is judged.
+
+    Attributes:
+        baseline: policy that every other is compared with.
+        bound: policy whose mean time stands beside each cell as what is possible; "" for none.
+        margin: rise of the mean time that is no harm, as a share of the baseline's.
+        alpha: family-wise error rate.
+        seed: of drawn sign patterns.
+    """
+
+    baseline: str
+    bound: str
+    margin: float
+    alpha: float
+    seed: int
+
+
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """The rows by workload, the reference and the baseline first, and how they were judged."""
 
     rows: tuple[MatrixRow, ...]
-    baseline: str
-    margin: float
-    alpha: float
+    judgement: Judgement
+    remarks: tuple[str, ...] = ()  # what a reader must know of how it was judged
 
     @property
     def workloads(self) -> list[str]:
@@ -77,17 +96,9 @@ class _Tests:
     ratio: float
 
 
-def build_matrix(
-    observations: Sequence[Observation], *, baseline: str, margin: float, alpha: float, seed: int
-) -> Matrix:
-    """The matrix of what ledgers hold.
+def build_matrix(observations: Sequence[Observation], judgement: Judgement) -> Matrix:
+    """The matrix of what ledgers hold of the second domain; other observations are left out.
 
-    Args:
-        observations: of the second domain.
-        baseline: policy that every other is compared with.
-        margin: rise of the mean time that is no harm, as a share of the baseline's.
-        alpha: family-wise error rate.
-        seed: of drawn sign patterns.
     Raises: BadInput if there is no resume among them.
     """
     groups: dict[str, dict[str, list[Observation]]] = {}
@@ -96,30 +107,30 @@ def build_matrix(
             groups.setdefault(seen.evaluation_id, {}).setdefault(seen.cell_id, []).append(seen)
     if not groups:
         raise BadInput("the ledgers hold 0 resumes: a matrix needs at least 1; run experiment=warm_resume first")
-    rows = [row for cells in groups.values() for row in _rows(cells, baseline, margin, alpha, seed)]
-    return Matrix(tuple(rows), baseline, margin, alpha)
+    return Matrix(tuple(row for cells in groups.values() for row in _rows(cells, judgement)), judgement)
 
 
-def _rows(
-    cells: Mapping[str, Sequence[Observation]], baseline: str, margin: float, alpha: float, seed: int
-) -> Iterator[MatrixRow]:
+def _rows(cells: Mapping[str, Sequence[Observation]], how: Judgement) -> Iterator[MatrixRow]:
     unlimited = next((group for group in cells.values() if group[0].policy == REFERENCE), None)
     families: dict[tuple[str, str, str], list[Sequence[Observation]]] = {}
     for group in cells.values():
         if group[0].policy != REFERENCE:
             families.setdefault((group[0].unit, group[0].budget, group[0].contract), []).append(group)
     if unlimited:
-        yield dataclasses.replace(_row(unlimited, unlimited), verdict="reference")
+        yield dataclasses.replace(_row(unlimited, unlimited, None), verdict="reference")
     for family in families.values():
-        base = next((group for group in family if group[0].policy == baseline), None)
+        base = next((group for group in family if group[0].policy == how.baseline), None)
+        bound = next((group for group in family if group[0].policy == how.bound), None)
         others = [group for group in family if group is not base]
         if base is not None:
-            yield dataclasses.replace(_row(base, unlimited), ratio=1.0, verdict="baseline")
-        tests = [_tests(group, base, margin, seed) if base else None for group in others]
-        yield from _judged([_row(group, unlimited) for group in others], tests, alpha)
+            yield dataclasses.replace(_row(base, unlimited, bound), ratio=1.0, verdict="baseline")
+        tests = [_tests(group, base, how.margin, how.seed) if base else None for group in others]
+        yield from _judged([_row(group, unlimited, bound) for group in others], tests, how.alpha)
 
 
-def _row(group: Sequence[Observation], unlimited: Sequence[Observation] | None) -> MatrixRow:
+def _row(
+    group: Sequence[Observation], unlimited: Sequence[Observation] | None, bound: Sequence[Observation] | None
+) -> MatrixRow:
     """The description without the comparison."""
     first = group[0]
     done = [(seen, seen.resume) for seen in group if seen.outcome is not None and seen.resume is not None]
@@ -127,7 +138,6 @@ def _row(group: Sequence[Observation], unlimited: Sequence[Observation] | None) 
     times = [resume.ttft_s for resume in found]
     fired = [resume.protection_fired for resume in found if resume.protection_fired is not None]
     prompts = sum(seen.prompt_tokens or 0 for seen, _ in done)
-    bound = _mean([seen.resume.ttft_s for seen in unlimited or () if seen.resume and seen.outcome is not None])
     return MatrixRow(
         workload=first.task,
         engine=first.model,
@@ -145,7 +155,8 @@ def _row(group: Sequence[Observation], unlimited: Sequence[Observation] | None) 
         kv_without_state=sum(resume.kv_without_state for resume in found),
         evictions=sum(resume.evictions for resume in found),
         protection_fired=sum(fired) if fired else None,
-        over_unlimited=_mean(times) / bound if bound else None,
+        over_unlimited=_over(times, unlimited),
+        over_bound=_over(times, bound),
         ratio=None, difference_s=None, difference_low_s=None, difference_high_s=None, p_value=None, p_holm=None,
         p_harmless_holm=None, p_harm_holm=None, verdict="not shown",
     )  # fmt: skip
@@ -201,6 +212,12 @@ def _judged(rows: Sequence[MatrixRow], tests: Sequence[_Tests | None], alpha: fl
             p_harm_holm=p_harm,
             verdict=verdict,
         )
+
+
+def _over(times: Sequence[float], reference: Sequence[Observation] | None) -> float | None:
+    """Mean time over that of a reference; None without one."""
+    bound = _mean([seen.resume.ttft_s for seen in reference or () if seen.resume and seen.outcome is not None])
+    return _mean(times) / bound if bound else None
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -20,7 +20,7 @@ from vorn.snapshots.index import ORDERS
 from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import Instance
 
-OTHER_JOB = ("policy", "unit", "guards", "contract", "budget", "model", "task", "prefill", "decode", "limit")
+OTHER_JOB = ("policy", "unit", "guards", "contract", "budget", "model", "task", "outcome", "prefill", "decode", "limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Verdict:
     """What the matrix says: against which policy, and which rise is no harm."""
 
     baseline: str
+    bound: str  # policy that shows what is possible; "" for none
     margin: float  # share of the mean time to the first token
     seed: int
 
@@ -215,7 +216,12 @@ def _verdict(cfg: DictConfig) -> Verdict:
     selected = [name for name, entry in resolved(cfg.snapshot_policy).items() if entry != {"reference": True}]
     if baseline not in selected:
         raise unknown("verdict.baseline:", str(baseline), selected, "It must be one of the selected policies.")
-    return Verdict(baseline=baseline, margin=margin, seed=whole("verdict.seed", node["seed"], 0) or 0)
+    bound = node["bound"]
+    if bound is not None and bound not in [*selected, *_known("snapshot_policy")]:
+        raise unknown("verdict.bound:", str(bound), [*selected, *_known("snapshot_policy")], "Or give null for none.")
+    return Verdict(
+        baseline=baseline, bound=bound or "", margin=margin, seed=whole("verdict.seed", node["seed"], 0) or 0
+    )
 
 
 def _file(group: str, name: str) -> dict[str, Any]:

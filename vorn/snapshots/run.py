@@ -30,7 +30,7 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     """
     quieten_lightning()
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    engine = _engine(plan)
+    engine = make_engine(plan)
 
     def manifest(evaluation_id: str) -> Manifest:
         return make_manifest(evaluation_id, settings, dtype=engine.dtype, device=engine.device)
@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     campaign = Campaign(plan, Path(cfg.ledger_dir), manifest, out_dir)
     todo = campaign.todo()
     callbacks = make_callbacks(cfg.callbacks, campaign)
-    campaign.loggers.extend(make_loggers(cfg.logger))
+    campaign.loggers.extend(make_loggers(cfg, campaign))
     instances = sum(len(one.instances) for one in plan.workloads)
     try:
         if todo:
@@ -60,7 +60,8 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     return WITH_ERRORS if any(seen.error for seen in campaign.measured().observations) else DONE
 
 
-def _engine(plan: CampaignPlan) -> Engine:
+def make_engine(plan: CampaignPlan) -> Engine:
+    """What carries the requests of a plan out. Raises: BadInput for a model that cannot be resumed."""
     if "_target_" not in plan.engine:
         return Simulated(plan.placement, plan.cost, plan.cost_text)
     # Partial, because Hydra would turn a dataclass among the arguments into a configuration.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vorn.ledger import read_ledger
 from vorn.records import REFERENCE, BadInput
-from vorn.snapshots.matrix import Matrix, MatrixRow, build_matrix
+from vorn.snapshots.matrix import Judgement, Matrix, MatrixRow, build_matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def shares(matrix: Matrix) -> list[Share]:
     """By workload and policy, in the order of the matrix; the baseline and the reference are left out."""
     groups: dict[tuple[str, str], list[MatrixRow]] = {}
     for row in matrix.rows:
-        if row.policy not in (REFERENCE, matrix.baseline) and row.ratio is not None:
+        if row.policy not in (REFERENCE, matrix.judgement.baseline) and row.ratio is not None:
             groups.setdefault((row.workload.partition("(")[0], row.cell.partition("/")[0]), []).append(row)
     found = []
     for (workload, policy), rows in groups.items():
@@ -67,10 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = sorted(path for path in chosen.ledgers.glob("*") if path.is_dir())
         if not folders:
             raise BadInput(f"LEDGERS={str(chosen.ledgers)!r} holds no ledger; legal is the ledger_dir of a multirun")
-        matrix = build_matrix(
-            read_ledger(*folders).observations, baseline=chosen.baseline, margin=chosen.margin, alpha=chosen.alpha,
-            seed=0,
-        )  # fmt: skip
+        how = Judgement(baseline=chosen.baseline, bound="", margin=chosen.margin, alpha=chosen.alpha, seed=0)
+        matrix = build_matrix(read_ledger(*folders).observations, how)
         found = shares(matrix)
         if not found:
             raise BadInput(f"--baseline={chosen.baseline!r} was not run beside another policy; legal is one that was")

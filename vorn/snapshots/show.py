@@ -21,11 +21,12 @@ STYLES = {"better": "green", "harm": "red", "not shown": "dim"}
 
 def how_to_read(matrix: Matrix) -> str:
     """The legend."""
+    how = matrix.judgement
     return (
-        f"Mean time to the first token over that of {matrix.baseline} in the same pool. + better and - harm: shown at "
-        f"{100 * matrix.alpha:g} % after Holm over the policies of a workload; harm is a rise beyond "
-        f"{matrix.margin:.0%}; = shown to be no harm; ? nothing shown. Tests flip the signs of whole workload "
-        "instances, since conversations of one pool are not independent."
+        f"Mean time to the first token over that of {how.baseline} in the same pool. + better and - harm: shown at "
+        f"{100 * how.alpha:g} % after Holm over the policies of a workload; harm is a rise beyond {how.margin:.0%}; "
+        "= shown to be no harm; ? nothing shown. Tests flip the signs of whole workload instances, since conversations "
+        "of one pool are not independent."
     )
 
 
@@ -50,11 +51,11 @@ def entry(row: MatrixRow | None) -> str:
 
 
 def notes(matrix: Matrix) -> list[str]:
-    """What a reader must know: inert policies, errors."""
+    """What a reader must know: how it was judged, inert policies, errors."""
     inert = [f"{row.cell} on {row.workload}" for row in matrix.rows if row.is_inert]
     failed = [f"{row.cell} on {row.workload} ({row.n_errors})" for row in matrix.rows if row.n_errors]
     lines = [f"the protection never changed a victim, so this is its base rule: {', '.join(inert)}"] if inert else []
-    return lines + ([f"resumes with errors, left out: {', '.join(failed)}"] if failed else [])
+    return [*matrix.remarks, *lines] + ([f"resumes with errors, left out: {', '.join(failed)}"] if failed else [])
 
 
 def print_matrix(matrix: Matrix, console: Console) -> None:
@@ -128,21 +129,26 @@ def _markdown(matrix: Matrix) -> str:
             lines.append(f"| {name} | {' | '.join(entry(rows.get((name, one))) for one in part.workloads)} |")
         lines.append("")
     lines += ["![matrix](matrix.png)", "", "## Numbers", ""]
+    bound = matrix.judgement.bound
     lines += [
-        "| workload | cell | resumes | mean s | max s | mean replay | token hit | no state | fired | difference s |"
+        "| workload | cell | resumes | mean s | max s | over unlimited "
+        f"{f'| over {bound} ' if bound else ''}| mean replay | token hit | no state | fired | difference s |"
     ]
-    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|---|"]
-    lines += [_numbers(row) for row in matrix.rows]
+    lines += ["|---|---|---:|---:|---:|---:|" + ("---:|" if bound else "") + "---:|---:|---:|---:|---|"]
+    lines += [_numbers(row, bool(bound)) for row in matrix.rows]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(matrix)), ""])
 
 
-def _numbers(row: MatrixRow) -> str:
+def _numbers(row: MatrixRow, bounded: bool) -> str:
     difference = ""
     if row.difference_s is not None:
         difference = f"{row.difference_s:+.2f} [{row.difference_low_s:.2f} to {row.difference_high_s:.2f}]"
     fired = "" if row.protection_fired is None else str(row.protection_fired)
+    over = " | ".join(
+        "" if one is None else f"{one:.2f}" for one in (row.over_unlimited, *([row.over_bound] if bounded else []))
+    )
     return (
-        f"| {row.workload} | {row.cell} | {row.n_resumes} | {row.ttft_s:.2f} | {row.ttft_max_s:.2f} | "
+        f"| {row.workload} | {row.cell} | {row.n_resumes} | {row.ttft_s:.2f} | {row.ttft_max_s:.2f} | {over} | "
         f"{row.replay_tokens:.0f} | {row.token_hit:.1%} | {row.kv_without_state} | {fired} | {difference} |"
     )
 
@@ -174,7 +180,7 @@ def _heat(axes: Any, pool: str, part: Matrix) -> None:
     axes.set_xticks(range(len(part.workloads)), [f"{one}\n{_pool_of(part, one)}" for one in part.workloads])
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
-    axes.set_title(f"time to first token over {part.baseline}" + (f"; {pool}" if pool else ""))
+    axes.set_title(f"time to first token over {part.judgement.baseline}" + (f"; {pool}" if pool else ""))
     for y, line in enumerate(cells):
         for x, row in enumerate(line):
             strong = abs(values[y][x]) > math.log(4)

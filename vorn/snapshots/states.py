@@ -96,6 +96,19 @@ def _cloned(states: dict[int, Tensor | None]) -> dict[int, Tensor | None]:
     return {index: None if one is None else one.clone() for index, one in states.items()}
 
 
+def emptied(state: State, depth: int) -> State:
+    """The state of a model that has read nothing, said to be the one after `depth` tokens."""
+    layers = [
+        layer and (_zeros(layer[0]), _zeros(layer[1]), layer[2])  # None for a layer without a state
+        for layer in state.layers
+    ]
+    return State(depth, tuple(layers))
+
+
+def _zeros(states: dict[int, Tensor | None]) -> dict[int, Tensor | None]:
+    return {index: None if one is None else torch.zeros_like(one) for index, one in states.items()}
+
+
 def keys_and_values(cache: DynamicCache) -> KV:
     """What the attention layers hold; not copied."""
     layers = []

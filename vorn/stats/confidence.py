@@ -32,10 +32,12 @@ def difference_sequence(lhs_only: int, rhs_only: int, n: int, alpha: float) -> I
     return Interval(_limit(log_e, estimate, -1.0, alpha), _limit(log_e, estimate, 1.0, alpha))
 
 
-def rate_sequence(hits: int, n: int, alpha: float) -> Interval:
+def rate_sequence(hits: float, n: int, alpha: float) -> Interval:
     """Confidence sequence of a hit rate after n fixtures: all rates whose beta-binomial e-value is below 1 / alpha.
 
     E(rate) = B(hits + a, n - hits + a) / B(a, a) / (rate^hits (1 - rate)^(n - hits)).
+    `hits` may be a sum of outcomes between 0 and 1, and the rate their mean: (p/q)^x ((1-p)/(1-q))^(1-x) is at most
+    x p/q + (1-x) (1-p)/(1-q) (means inequality), whose expectation is 1 if x has mean q, so that E stays an e-value.
     Raises: BadInput if n = 0, hits > n, or alpha is not in (0, 1).
     """
     check_counts(hits=hits)
@@ -89,7 +91,7 @@ def _limit(log_e: Callable[[float], float], estimate: float, end: float, alpha: 
     return outside
 
 
-def _check(part: int, n: int, alpha: float) -> None:
+def _check(part: float, n: int, alpha: float) -> None:
     if n < 1 or part > n or not 0.0 < alpha < 1.0:
         raise BadInput(
             f"n={n} with {part} counted among them and alpha={alpha}: legal is n >= 1, not more counted than n, and "

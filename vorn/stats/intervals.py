@@ -21,8 +21,12 @@ class Interval:
         return not self.low <= value <= self.high
 
 
-def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval (1927) of a hit rate, without continuity correction."""
+def wilson(hits: float, n: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval (1927) of a hit rate, without continuity correction.
+
+    `hits` may be a sum of outcomes between 0 and 1: then it is an interval of the mean outcome, and a wide one, because
+    it takes the variance m (1 - m), the largest that outcomes with mean m can have.
+    """
     check_counts(hits=hits)
     if n < 1 or hits > n:
         raise BadInput(f"hits={hits} of n={n}: legal is n >= 1 and hits <= n; leave cells without outcomes out")
@@ -104,7 +108,7 @@ def _check_pairs(lhs_only: int, rhs_only: int, n: int) -> None:
         )
 
 
-def check_counts(**counts: int) -> None:
+def check_counts(**counts: float) -> None:
     """Raise BadInput for a negative count, by its name."""
     for name, count in counts.items():
         if count < 0:

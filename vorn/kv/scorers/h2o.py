@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from vorn.kv.rules import DecodeRule, DecodeStep, taken
 from vorn.kv.signals import ColumnSums, ModelShape, PrefillSignals, Signal
 
 
@@ -18,7 +20,9 @@ class H2O:
     they favour early positions.
     Published defaults: half the budget is reserved for the most recent tokens (guards=published).
     GQA: the paper predates it; our departure is that the query heads that share a KV head are averaged.
-    Departure: applied once, after the prompt; published H2O goes on adding the decoded queries' attention.
+    While decoding: every decoded query's attention is added to the sums of what is held; a new entry starts at its own.
+    Departure: under prefill_once applied once, after the prompt. A refed prompt token's query, which the prompt's sums
+    hold already, is not added again.
     Source: FMInference/H2O ac75c2a.
     """
 
@@ -31,3 +35,29 @@ class H2O:
         shape = signals.shape
         sums = signals[ColumnSums()].view(shape.layers, shape.kv_heads, -1, signals.prompt_tokens)
         return sums.mean(dim=2)
+
+    def decode_rule(self, signals: PrefillSignals) -> DecodeRule:
+        """The entries with the smallest sums go."""
+        return _Sums(signals.prompt_tokens)
+
+
+class _Sums:
+    uses_attention = True
+    residual_layer: int | None = None
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
+
+    def start(self, positions: Tensor, prompt_scores: Tensor) -> None:
+        self.prompt_scores = prompt_scores
+        self.sums = taken(prompt_scores, positions)
+
+    def observe(self, step: DecodeStep) -> None:
+        if step.position < self.prompt_tokens:
+            self.sums.scatter_(3, step.slots, taken(self.prompt_scores, torch.full_like(step.slots, step.position)))
+            return
+        self.sums.scatter_(3, step.slots, 0.0)
+        self.sums += step.seen_attention()
+
+    def scores(self, step: DecodeStep) -> Tensor:
+        return self.sums

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vorn.records import BadInput
+from vorn.snapshots.agetree import AgeTree
 from vorn.snapshots.entry import Snapshot
 from vorn.snapshots.evictor import Bump, Evictor, Ranked, Setting
 from vorn.snapshots.policies.lineage import Lineage
@@ -21,7 +23,8 @@ class Marconi:
     only radix nodes with at most one child, because a snapshot without its ancestors is still usable; alpha is a
     parameter, not tuned on the first part of the log; of the paper's public code nothing is taken (its MLP term
     subtracts attention FLOPs and its byte count belongs to another node).
-    O(n) per eviction, since the scale of both terms changes with the candidates; O(log n) with alpha=0.
+    O(log n) unless many scores are nearly equal: the scale of both terms changes with the candidates, so that no fixed
+    order of the snapshots exists, but the least sum is found from bounds (`vorn.snapshots.agetree`).
     """
 
     bump: Bump
@@ -42,29 +45,26 @@ class _Scored(Evictor):
         self._alpha = alpha
         self._work = setting.work
         self._lineage = Lineage()
-        self._efficiency: dict[Snapshot, float] = {}
+        self._tree: AgeTree[Snapshot] = AgeTree()
 
     def added(self, entry: Snapshot) -> None:
-        for one in [*self._lineage.add(entry), entry]:
-            self._efficiency[one] = self._saved_per_byte(one)
+        adopted = self._lineage.add(entry)
+        self._tree.put(entry, self._saved_per_byte(entry))
+        self._rate(adopted)
+
+    def touched(self, entry: Snapshot) -> None:
+        self._tree.put(entry, self._tree.worth(entry))
 
     def removed(self, entry: Snapshot) -> None:
-        del self._efficiency[entry]
-        for one in self._lineage.remove(entry):
-            self._efficiency[one] = self._saved_per_byte(one)
+        self._tree.drop(entry)
+        self._rate(self._lineage.remove(entry))
 
     def victim(self) -> Snapshot:
-        values = self._efficiency.values()
-        least, spread = min(values), max(values) - min(values)
-        oldest = min(entry.last for entry in self._efficiency)
-        age = max(entry.last for entry in self._efficiency) - oldest
-        recency_scale = 1 / age if age else 0.0
-        efficiency_scale = self._alpha / spread if spread else 0.0
-        scores = (
-            ((entry.last - oldest) * recency_scale + (value - least) * efficiency_scale, entry.place, entry)
-            for entry, value in self._efficiency.items()
-        )
-        return min(scores, key=lambda scored: scored[:2])[2]
+        return self._tree.least(self._alpha)
+
+    def _rate(self, entries: Sequence[Snapshot]) -> None:
+        for one in entries:
+            self._tree.change(one, self._saved_per_byte(one))
 
     def _saved_per_byte(self, entry: Snapshot) -> float:
         return self._work(self._lineage.base(entry), entry.depth) / entry.size_bytes

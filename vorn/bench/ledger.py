@@ -1,4 +1,4 @@
-"""What a large ledger costs: `python -m vorn.bench_ledger`.
+"""What a large ledger costs: `python -m vorn.bench.ledger`.
 
 Observations of made-up outcomes are written by one writer, read, merged, tested and reported, in the processor's
 seconds (which the file system's waiting does not enter; the wall's are beside them). The peak is that of the resident

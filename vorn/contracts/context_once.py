@@ -1,0 +1,67 @@
+"""Eviction once, after the context and before the question: what a cache must be good for that serves any question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from vorn.records import BadInput, ContractWork, Fixture
+
+if TYPE_CHECKING:
+    from vorn.cells import CellSpec
+    from vorn.kv.capture import Prefill
+    from vorn.models.prompts import Prompt
+    from vorn.work import Measured, Work
+
+
+@dataclass(eq=False)
+class ContextOnce:
+    """Scores and prunes after the context; the question runs over the pruned cache, then decoding goes on.
+
+    Signals come from the context alone. Budget and guards count its tokens; the question's entries come on top. The
+    prefill of a context is kept for the next fixture, which shares it if its context is the same text in the same
+    tokens; policies that draw are seeded by the context, so that it does not matter which question came first.
+    """
+
+    _held: tuple[Prompt, Prefill] | None = field(default=None, init=False)
+
+    @property
+    def scores_prompt(self) -> bool:
+        """No: cells are scored on the context."""
+        return False
+
+    def check(self, cell: CellSpec) -> None:
+        """Nothing: every policy can be pruned once."""
+
+    def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
+        """Those of the context. Raises BadInput if the fixture has no context, or no question."""
+        if not 0 < prompt.context_tokens < len(prompt.input_ids):
+            raise BadInput(
+                f"fixture {fixture.fixture_id!r} has question_start={fixture.question_start}, which leaves "
+                f"{prompt.context_tokens} of its {len(prompt.input_ids)} tokens to the context; contract=context_once "
+                "evicts between context and question and needs at least one token of each; give fixtures with both "
+                "(task=jsonl: the keys context and question), or choose another contract"
+            )
+        return prompt.context_tokens
+
+    def measure(self, work: Work) -> list[Measured]:
+        """All cells of one context, decoded together behind the question."""
+        prompt = work.item.prompt
+        context = prompt.context()
+        read, is_reused = self._read(context, work)
+        question = prompt.input_ids[prompt.context_tokens :]
+        spent = ContractWork(read_tokens=len(question), prefill_is_reused=is_reused)
+        found = work.decode(read, work.prune(read, context), first_token="prefill", question=question)
+        return [replace(one, contract_work=spent) for one in found]
+
+    def _read(self, context: Prompt, work: Work) -> tuple[Prefill, bool]:
+        """The context's prefill, and whether it is an earlier fixture's."""
+        wanted = work.needs(list(work.cells))
+        if self._held is not None:
+            known, read = self._held
+            if (known.text, known.input_ids) == (context.text, context.input_ids) and wanted <= set(read.signals):
+                return replace(read, signals=replace(read.signals, evidence=context.evidence)), True
+        self._held = None  # before the next context is read, so that two of them never take up memory
+        read = work.read(context, wanted, seed_text=context.text)
+        self._held = context, read
+        return read, False

@@ -1,0 +1,221 @@
+"""The page: one file with everything in it, that explains itself without a network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vorn.records import Observation
+from vorn.report.figure import build_figure
+from vorn.report.notes import ledger_state, provenance, qualifications
+from vorn.report.page import captions
+from vorn.report.page.cost import cost_table, shared_cost
+from vorn.report.page.fixtures import Shown, fixture_bytes, shown_fixtures
+from vorn.report.page.forest import forest_figure
+from vorn.report.page.granularity import granularity_figure
+from vorn.report.page.layers import layers_figure
+from vorn.report.page.losses import losses_figure
+from vorn.report.page.matrix import matrix_figure, shared_tasks
+from vorn.report.page.positions import positions_figure
+from vorn.report.rows import EvaluationReport, Report
+from vorn.report.style import drawing, images, inline
+from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
+from vorn.report.tables import CELLS, SUBTASKS, Table, tables
+from vorn.report.words import CONTRADICTION, LOSSES, heading, how_to_read
+from vorn.stats import FAMILIES
+from vorn.views import View
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A figure with the sentence below it."""
+
+    name: str  # of its files, without ending; unique in the report
+    title: str
+    caption: str
+    files: dict[str, bytes]  # by format, "svg" and "png"
+
+    @property
+    def svg(self) -> Markup:
+        """As an element of the page."""
+        return Markup(inline(self.files["svg"], self.name, f"{self.title}. {self.caption}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """An evaluation as the page shows it; what is empty is left out."""
+
+    key: str  # unique in the page
+    evaluation: EvaluationReport
+    title: str
+    lead: str
+    summaries: tuple[FamilySummary, ...]
+    notes: tuple[str, ...]
+    drawings: dict[str, Drawing]  # by what they show
+    tables: dict[str, Table]  # by title
+    cost: Table | None
+    shared_cost: str
+    fixtures: Shown
+    way: str  # how to read it
+    provenance: tuple[tuple[str, str], ...]
+
+    @property
+    def data(self) -> Markup:
+        """Of the fixtures, for a script element."""
+        return Markup(self.fixtures.data)
+
+    @property
+    def cells(self) -> Table:
+        """The table of cells."""
+        return self.tables[CELLS]
+
+    @property
+    def subtasks(self) -> Table | None:
+        """The table of sub-tasks, if there are several."""
+        return self.tables.get(SUBTASKS)
+
+    @property
+    def losses(self) -> Table | None:
+        """The table of losses, if there are any."""
+        return self.tables.get(LOSSES)
+
+    @property
+    def is_contradictory(self) -> bool:
+        """Whether some interval and its p tell different stories."""
+        return any(pair.is_contradictory for pair in self.evaluation.pairs)
+
+    @property
+    def families(self) -> list[tuple[str, str]]:
+        """Name and title of those with comparisons."""
+        return [(name, TITLES[name]) for name in FAMILIES if TITLES[name] in self.tables]
+
+    @property
+    def other_tables(self) -> list[Table]:
+        """All but the cells and the families."""
+        return [
+            table for title, table in self.tables.items() if title not in {CELLS, SUBTASKS, LOSSES, *TITLES.values()}
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page and its figures as files."""
+
+    html: str
+    drawings: tuple[Drawing, ...]
+
+
+def build_page(report: Report, observations: Sequence[Observation], views: Sequence[View] = ()) -> Page:
+    """The page of a report.
+
+    Args:
+        report: what it says.
+        observations: that the report was made of, for completions and costs.
+        views: of the fixtures whose prompts can be shown; those of other evaluations are left out.
+    """
+    with drawing():
+        sections = [_section(one, report, observations, views, index) for index, one in enumerate(report.evaluations)]
+        matrices = [
+            _drawing(f"matrix-{_slug(task)}", f"Models, {task}", captions.matrix_caption(group), matrix_figure(group))
+            for task, group in shared_tasks(report).items()
+        ]
+    drawings = [*(one for section in sections for one in section.drawings.values()), *filter(None, matrices)]
+    script = _resource("report.js")
+    html = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=sections,
+            matrices=list(filter(None, matrices)),
+            ways=list(dict.fromkeys(how_to_read(one.plan) for one in report.evaluations)),
+            state=ledger_state(report),
+            style=Markup(_resource("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            contradiction=CONTRADICTION,
+            not_tested=NOT_TESTED,
+        )
+    )
+    return Page(html, tuple(drawings))
+
+
+def _section(
+    evaluation: EvaluationReport, report: Report, observations: Sequence[Observation], views: Sequence[View], index: int
+) -> Section:
+    own = [seen for seen in observations if seen.evaluation_id == evaluation.evaluation_id]
+    own_views = [view for view in views if view.evaluation_id == evaluation.evaluation_id]
+    budgets = budget_summary(evaluation)
+    prefix = f"{index + 1}-" if len(report.evaluations) > 1 else ""
+    return Section(
+        key=f"e{index + 1}",
+        evaluation=evaluation,
+        title=heading(evaluation, report),
+        lead=", ".join(
+            [f"{evaluation.n_fixtures} fixtures", f"{len(evaluation.cells)} cells", *filter(None, evaluation.grades)]
+        ),
+        summaries=(*summaries(evaluation), *([budgets] if budgets else [])),
+        notes=tuple(qualifications(evaluation)),
+        drawings=dict(_drawings(evaluation, report, own_views, prefix)),
+        tables={table.title: table for table in tables(evaluation)},
+        cost=cost_table(evaluation.cells, own),
+        shared_cost=shared_cost(own),
+        fixtures=shown_fixtures(evaluation.cells, own, own_views, fixture_bytes(len(report.evaluations))),
+        way=how_to_read(evaluation.plan),
+        provenance=(("evaluation", evaluation.evaluation_id), *provenance(evaluation)),
+    )
+
+
+def _drawings(
+    evaluation: EvaluationReport, report: Report, views: Sequence[View], prefix: str
+) -> Iterator[tuple[str, Drawing]]:
+    alone = Report(evaluations=(evaluation,), damaged=(), disagreements=(), duplicates=0)
+    noted = captions.outcomes_caption(evaluation)
+    candidates = [("outcomes", "Outcome against budget", noted, build_figure(alone) if noted else None)]
+    for name in FAMILIES:
+        pairs = evaluation.family(name)
+        figure = forest_figure(pairs, evaluation.noise) if pairs else None
+        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs, evaluation.noise), figure))
+    granularity = granularity_figure(evaluation)
+    layers = layers_figure(evaluation)
+    positions = positions_figure(evaluation.cells, views)
+    losses = losses_figure(evaluation.losses)
+    kept = captions.positions_caption(evaluation.cells, views) if positions else ""
+    candidates += [
+        ("granularity", "Units", captions.granularity_caption(evaluation), granularity),
+        ("layers", "Layers", captions.layers_caption(evaluation) if layers else "", layers),
+        ("positions", "Where tokens are kept", kept, positions),
+        ("losses", LOSSES, "", losses),
+    ]
+    for key, title, caption, figure in candidates:
+        if made := _drawing(prefix + key, title, caption, figure):
+            yield key, made
+
+
+def _drawing(name: str, title: str, caption: str, figure: Any) -> Drawing | None:
+    return None if figure is None else Drawing(name, title, caption, images(figure))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("vorn.report.page", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _resource(name: str) -> str:
+    return (files("vorn.report.page") / name).read_text(encoding="utf-8")
