@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,12 @@ from composing import CONF, changed_to, composed
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from vorn.ledger import read_ledger
-from vorn.records import BadInput, Observation, Resume
+from vorn.ledger import LedgerContents, read_ledger
+from vorn.records import BadInput, Manifest, Observation, Resume
 from vorn.report.__main__ import main as report_main
 from vorn.snapshots.matrix import GRADE, Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
+from vorn.snapshots.recorded import recorded_matrix
 
 SMALL = ("experiment=warm_resume", "workload=[lease_rig]", "workload.seeds=3")
 ONE = "snapshot_policy=[forecast]"
@@ -250,3 +252,26 @@ def test_verdicts_flip_whole_instances() -> None:
     assert {row.policy for row in rows if row.is_inert} == {"same"}
     with pytest.raises(BadInput, match="hold 0 resumes"):
         build_matrix([], JUDGEMENT)
+
+
+def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
+    """Four instances: the least p is 2 / 2^4, so that alpha decides what the same differences are called."""
+    from factories import make_manifest, make_observation
+
+    def recorded(bound: str | None) -> Manifest:
+        verdict = {"baseline": "forecast", "bound": bound, "margin": 0.05, "seed": 0}
+        return make_manifest(config={"verdict": verdict, "stats": {"alpha": 0.2}})
+
+    times = {f"i{n}": [1.0] for n in range(4)}
+    seen = (*made("forecast", times), *made("good", {name: [0.5] for name in times}))
+    ledgers = LedgerContents(observations=seen, manifests=(recorded(None), recorded("good")), looks=(), damaged=(),
+                             disagreements=(), duplicates=0)  # fmt: skip
+    for alpha, verdict in ((None, "better"), (0.1, "no harm"), (0.05, "not shown")):
+        matrix = recorded_matrix(ledgers, alpha=alpha)
+        assert matrix is not None
+        assert [row.verdict for row in matrix.rows] == ["baseline", verdict]
+        assert matrix.rows[0].over_bound == pytest.approx(2.0)
+        assert matrix.remarks == ("the runs recorded different verdicts (bound): the latest is used",)
+    with pytest.raises(BadInput, match="no run recorded a verdict"):
+        recorded_matrix(replace(ledgers, manifests=(make_manifest(),)))
+    assert recorded_matrix(replace(ledgers, observations=(make_observation(),))) is None
