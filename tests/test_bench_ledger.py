@@ -5,7 +5,7 @@ import json
 import pytest
 from factories import make_contents
 
-from vorn import bench_ledger
+from vorn.bench import ledger as bench_ledger
 from vorn.report import build_report
 
 
