@@ -10,6 +10,7 @@ ones makes p valid: Phipson and Smyth, Statistical Applications in Genetics and 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -168,6 +169,18 @@ def _all_patterns(k: int) -> NDArray[np.uint8]:
     return (np.arange(2 ** (k - 1))[:, None] >> np.arange(k)[::-1] & 1).astype(np.uint8)
 
 
+@lru_cache(maxsize=64)
+def _fair_binomial(n: int) -> NDArray[np.float64]:
+    """P(Binomial(n, 1/2) = k) by k, each correctly rounded: [n + 1]."""
+    import numpy as np
+
+    term, terms = 1, [1]
+    for k in range(n):
+        term = term * (n - k) // (k + 1)
+        terms.append(term)
+    return np.array([one / 2**n for one in terms])
+
+
 @lru_cache(maxsize=4)
 def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
     """The observed pattern, in which nothing flips, and random ones: [PATTERNS, k]."""
@@ -183,7 +196,7 @@ def _exact_p(sums: Sequence[float]) -> float | None:
 
     Where no two sums have opposite signs, only the observed pattern of those that are not 0 and its opposite reach what
     was observed. Where all sums are multiples of one common fraction, as shares of answers are, the distribution of
-    their signed sum is built up one cluster at a time.
+    their signed sum is built up from those of the clusters whose sums have one size.
     """
     import numpy as np
 
@@ -200,9 +213,12 @@ def _exact_p(sums: Sequence[float]) -> float | None:
     reach = sum(steps)
     if reach > _LATTICE:
         return None
-    mass = np.zeros(2 * reach + 1)
-    mass[reach] = 1.0
-    for step in filter(None, steps):
-        mass = (np.roll(mass, step) + np.roll(mass, -step)) / 2  # nothing reaches the ends before the last step
+    mass = np.ones(1)  # of the signed sums from -reach to reach, once all steps are in
+    for step, count in Counter(filter(None, steps)).items():
+        stride = 2 * step  # one sign changes the sum by so much, so that each residue is a distribution of its own
+        wider = np.zeros(len(mass) + stride * count)
+        for first in range(min(stride, len(mass))):
+            wider[first::stride] = np.convolve(mass[first::stride], _fair_binomial(count))
+        mass = wider
     observed = abs(sum(signed))
     return min(1.0, float(mass[: reach - observed + 1].sum() + mass[reach + observed :].sum()))
