@@ -43,6 +43,7 @@ class KVPruning(Callback):
         """Declare the needed signals; raises BadInput if a policy's parameter does not fit the model."""
         module = _eviction(pl_module)
         self._needs = {cell_id: policy.needs(module.shape) for cell_id, policy in self._policies.items()}
+        module.policies = self._policies
         module.needs.append(self.needs)
         module.after_prefill.append(self.prune)
 
@@ -51,6 +52,7 @@ class KVPruning(Callback):
         module = _eviction(pl_module)
         module.after_prefill.remove(self.prune)
         module.needs.remove(self.needs)
+        module.policies = {}
 
     def needs(self, cell_ids: Sequence[str]) -> frozenset[Signal]:
         """What the policies of these cells score: a cell that is measured already costs no capture."""

@@ -60,7 +60,7 @@ PLAN = {
     "alpha": 0.05,
     "margin": 0.02,
     "discordance": 0.2,
-    "families": ["vs_full", "policies", "units"],
+    "families": ["vs_full", "policies", "units", "guards", "contracts"],
     "stop": None,
     "split": None,
     "seed": 0,

@@ -93,5 +93,5 @@ def test_contract_work_is_read_back_and_older_ledgers_lack_it(tmp_path: Path) ->
     assert "contract_work" not in json.loads(path.read_text().splitlines()[2])
     assert read_ledger(tmp_path).observations == (new, old)
     edit_line(path, 2, contract_work={"seconds": "long"})
-    with pytest.raises(BadInput, match=r"field 'forwards' of this contract_work is missing"):
+    with pytest.raises(BadInput, match=r"field 'evictions' of this contract_work is missing"):
         read_ledger(tmp_path)

@@ -221,7 +221,7 @@ def test_attention_mass_of_a_single_head_and_its_refusals() -> None:
     ):
         with pytest.raises(BadInput, match=message):
             read("llama", AttentionMass(**{"layers": "all", "heads": "mean", "queries": 1} | changes))
-    for changes in ({"heads": "both"}, {"queries": 0}):
+    for changes in ({"heads": "both"}, {"queries": 0}, {"queries": "last"}):
         with pytest.raises(BadInput, match="of an attention-mass policy"):
             AttentionMass(**{"layers": "all", "heads": "mean", "queries": 1} | changes)
 
@@ -231,10 +231,15 @@ def test_attention_mass_of_a_single_head_and_its_refusals() -> None:
     [
         (Tova(), AttentionMass(layers="all", heads="mean", queries=1)),
         (H2O(), AttentionMass(layers="all", heads="group", queries=None)),
+        # After the prompt alone there was one step, whose last query is the prompt's.
+        (Tova(), AttentionMass(layers="all", heads="mean", queries="steps")),
     ],
 )
 def test_tova_and_h2o_are_cases_of_attention_mass(published: Scorer, general: Scorer) -> None:
-    assert torch.equal(published(read("gemma3", published)), general(read("gemma3", general)))
+    want = published(read("gemma3", published))
+    for chunk_tokens in (None, 10):
+        torch.testing.assert_close(general(read("gemma3", general, chunk_tokens)), want, rtol=0, atol=2e-5)
+    assert torch.equal(general(read("gemma3", general)), want)
 
 
 def test_refusals_of_parameters() -> None:

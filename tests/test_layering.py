@@ -56,13 +56,16 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.entries": {"vorn.records", "vorn.kv.signals"},
     "vorn.kv.rules": {"vorn.kv.signals"},
     "vorn.kv.hold": {"vorn.kv.rules", "vorn.kv.units"},
-    "vorn.kv.scorers": {"vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary", "vorn.kv.rules"},
+    "vorn.kv.scorers": {
+        "vorn.records", "vorn.kv.signals", "vorn.kv.entries", "vorn.kv.rotary", "vorn.kv.rules", "vorn.kv.steps",
+    },
     "vorn.kv.allocation": {"vorn.records"},
     "vorn.kv.retention": {"vorn.records", "vorn.kv.units", "vorn.kv.allocation"},
     "vorn.kv.policy": {
         "vorn.records", "vorn.kv.units", "vorn.kv.signals", "vorn.kv.allocation", "vorn.kv.hold", "vorn.kv.retention",
         "vorn.kv.rules",
     },
+    "vorn.kv.steps": {"vorn.kv.signals"},
     "vorn.kv.batching": {"vorn.records", "vorn.kv.hold", "vorn.kv.retention"},
     "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
     "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
@@ -77,6 +80,10 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.held",
         "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
+    },
+    "vorn.kv.reread": {"vorn.kv.capture", "vorn.kv.layout", "vorn.kv.signals", "vorn.kv.steps"},
+    "vorn.kv.reforward": {
+        "vorn.records", "vorn.kv.capture", "vorn.kv.decode", "vorn.kv.policy", "vorn.kv.reread", "vorn.kv.signals",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},

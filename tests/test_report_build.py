@@ -9,7 +9,7 @@ from factories import make_contents, make_observation, run_cell
 from scipy.stats import binomtest
 
 from vorn.ledger import Disagreement
-from vorn.records import BadInput, Look
+from vorn.records import BadInput, ContractWork, Look
 from vorn.report import build_report
 
 
@@ -56,14 +56,15 @@ def test_families_compare_what_differs_in_one_thing_only():
         {"policy": "vorn", "params": "layer=2"},
         {"policy": "tova", "unit": "word"},
         {"policy": "tova", "budget": "128"},
-        {"policy": "h2o", "guards": "published"},
-        {"policy": "h2o", "contract": "context_once"},
+        {"policy": "h2o", "guards": "published", "cell": "published"},
+        {"policy": "h2o", "contract": "context_once", "cell": "context_once"},
+        {"policy": "h2o", "guards": "published", "contract": "context_once", "cell": "both"},
         {"policy": "vorn", "params": "layer=2", "unit": "word", "budget": "128"},
     ]
     evaluation = only(build_report(make_contents(*(make_observation(**one) for one in settings))))
     families = {
         name: {frozenset((pair.lhs, pair.rhs)) for pair in evaluation.family(name)}
-        for name in ("vs_full", "policies", "units")
+        for name in ("vs_full", "policies", "units", "guards", "contracts")
     }
     pruned = {cell.cell for cell in evaluation.cells} - {"full"}
     assert families["vs_full"] == {frozenset((cell, "full")) for cell in pruned}
@@ -73,7 +74,9 @@ def test_families_compare_what_differs_in_one_thing_only():
         frozenset(("vorn(layer=1)/token/64", "vorn(layer=2)/token/64")),
     }
     assert families["units"] == {frozenset(("tova/token/64", "tova/word/64"))}
-    assert [len(evaluation.family(name)) for name in families] == [8, 3, 1]
+    assert families["guards"] == {frozenset(("context_once", "both"))}
+    assert families["contracts"] == {frozenset(("published", "both"))}
+    assert [len(evaluation.family(name)) for name in families] == [9, 3, 1, 1, 1]
 
 
 def test_a_reference_of_the_same_contract_is_preferred():
@@ -222,3 +225,14 @@ def test_the_state_of_the_ledgers_is_passed_on():
 def test_empty_ledgers_are_refused():
     with pytest.raises(BadInput, match="0 observations: a report needs at least 1"):
         build_report(make_contents())
+
+
+def test_what_a_contract_spent_is_a_mean_over_fixtures_with_an_outcome():
+    spent = [ContractWork(seconds=s, forwards=7, read_tokens=n, evictions=e) for s, n, e in ((1, 10, 2), (2, 30, 4))]
+    seen = [make_observation(fixture_id=f"f{i}", contract_work=one) for i, one in enumerate(spent)]
+    failed = make_observation(fixture_id="f2", outcome=None, error="x", contract_work=ContractWork(seconds=99.0))
+    plain = make_observation(fixture_id="f0", policy="full")
+    full, cell = only(build_report(make_contents(*seen, failed, plain))).cells
+    assert (cell.mean_work_s, cell.mean_work_forwards, cell.mean_work_read_tokens) == (1.5, 7.0, 20.0)
+    assert (cell.mean_work_written_tokens, cell.mean_work_evictions) == (0.0, 3.0)
+    assert (full.mean_work_s, full.mean_work_evictions) == (None, None)

@@ -23,7 +23,8 @@ from vorn.report.words import points, probability, sentence
 # The headers of the two tables are an interface, so they are written out here.
 CELLS = (
     "cell_id,cell,model,task,contract,policy,params,unit,budget,mean_budget_tokens,n,n_errors,hits,hit_rate,"
-    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of,mean_answer_nll"
+    "mean_outcome,ci_low,ci_high,ci_method,mean_kept_tokens,mean_evidence_kept,guards,replica_of,mean_answer_nll,"
+    "mean_work_s,mean_work_forwards,mean_work_read_tokens,mean_work_written_tokens,mean_work_evictions"
 )
 PAIRS = (
     "lhs,rhs,model,task,n,n_excluded,both,lhs_only,rhs_only,neither,difference,difference_low,difference_high,"

@@ -18,10 +18,11 @@ from vorn.data import WorkItem
 from vorn.grading import grade
 from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
+from vorn.kv.policy import CellPolicy
 from vorn.kv.signals import ModelShape, Signal
 from vorn.models.prompts import Prompt
 from vorn.records import BadInput, Observation
-from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, read_prompt
+from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class EvictionModule(LightningModule):
         self.settings = settings
         self.needs: list[Needs] = []
         self.after_prefill: list[Prune] = []
+        self.policies: Mapping[str, CellPolicy] = {}
 
     @property
     def shape(self) -> ModelShape:
@@ -88,7 +90,7 @@ class EvictionModule(LightningModule):
                 contract,
                 Work(
                     self.model, self.tokenizer, self.eos_ids, self.settings, item, own, prompt_prefill,
-                    self._signals, self._prune,
+                    self._signals, self._prune, self.policies,
                 ),
             )  # fmt: skip
 
@@ -107,8 +109,7 @@ class EvictionModule(LightningModule):
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()  # after the handler: its traceback holds the tensors of the failed fixture
+        free_memory(self.model.device)  # after the handler: its traceback holds the tensors of the failed fixture
         tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
         return [_failed(cell, tokens, message) for cell in work.cells.values()]
 

@@ -136,6 +136,12 @@ def _cells(
     policy: Policy, allocations: Sequence[Allocation], axes: _Axes, contracts: Sequence[ContractRule]
 ) -> list[CellSpec]:
     """The cells of one policy. An allocation over heads makes none for units that keep one set for all heads."""
+    for contract in contracts:
+        if policy.contracts and contract.name not in policy.contracts:
+            raise BadInput(
+                f"policy={policy.name} under contract={contract.text}: it means something under "
+                f"{', '.join(policy.contracts)} alone; select that alone, or leave the policy out"
+            )
     spread = []
     for allocation, unit in product([policy.allocation] if policy.allocation else allocations, axes.units):
         if not (allocation.is_per_head and _is_shared(unit)):

@@ -16,12 +16,8 @@ from vorn.settings import choice, expand, guard, percentage, text
 
 EVERY_LAYER = "all"  # of a parameter called `layer`: one cell for each
 _FIXED = ("unit", "guards", "budget")
-_NATURE = (
-    "allocation",
-    "positions",
-    "fixed",
-    "decode_rule",
-)  # keys of a policy's file that belong to what its name means
+# Keys of a policy's file that belong to what its name means.
+_NATURE = ("allocation", "positions", "fixed", "contracts", "decode_rule")
 _NO_PARAMETERS = ("published_guards", *_NATURE)
 
 
@@ -45,6 +41,7 @@ class Policy(NamedTuple):
         is_compact: kept entries get new positions, 0 upwards, inside the cache.
         has_decode_rule: whether it goes on evicting while it decodes, where the contract does.
         fixed: the one unit, guards and budget with which it makes sense; {} for those of the panel.
+        contracts: those under which it means something; () for all.
     """
 
     name: str
@@ -55,6 +52,7 @@ class Policy(NamedTuple):
     is_compact: bool
     has_decode_rule: bool
     fixed: Mapping[str, Any]
+    contracts: tuple[str, ...]
 
 
 def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
@@ -88,8 +86,11 @@ def read_policies(cfg: DictConfig, layers: int | None) -> list[Policy]:
         for config in _combinations(name, entry, own if defaults is not None else None, layers):
             params = ",".join(f"{k}={text(v)}" for k, v in config.items() if k not in own or v != own[k])
             found.append(
-                Policy(name, config, params, published, allocation, is_compact, has_rule, nature["fixed"] or {})
-            )
+                Policy(
+                    name, config, params, published, allocation, is_compact, has_rule, nature["fixed"] or {},
+                    tuple(nature["contracts"] or ()),
+                )
+            )  # fmt: skip
     return found
 
 

@@ -69,6 +69,7 @@ class ContractWork:
     forwards: int = 0  # of the model
     read_tokens: int = 0  # that the model read in them, or after the eviction as the question of `context_once`
     written_tokens: int = 0  # that it generated and that are no part of the completion, as a summary
+    evictions: int = 0  # how often something was dropped, where a contract does so more than once
     prefill_is_reused: bool = False  # `panel_prefill_s` was spent for an earlier fixture with the same context
 
 

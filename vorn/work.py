@@ -14,6 +14,7 @@ from vorn.data import WorkItem
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.decode import Branch, Decoded, Decoding, decode
 from vorn.kv.hold import Hold, Trigger
+from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.signals import Signal, fixture_seed
 from vorn.models.prompts import Prompt
@@ -95,6 +96,7 @@ class Work:
             the signals of the cells whose contract scores the prompt.
         needs: which signals cells score.
         prune: what each of some cells keeps of a text that was read with these signals.
+        policies: of the panel's pruned cells by id, for contracts that choose at several moments.
     """
 
     model: PreTrainedModel
@@ -106,6 +108,7 @@ class Work:
     prompt_prefill: Callable[[], Prefill]
     needs: Needs
     prune_cells: Prune
+    policies: Mapping[str, CellPolicy]
 
     @property
     def max_new_tokens(self) -> int:
@@ -219,3 +222,9 @@ def read_prompt(
         seed=fixture_seed(item.fixture.fixture_id),
         evidence=item.prompt.evidence,
     )
+
+
+def free_memory(device: torch.device) -> None:
+    """Gives the memory that a failure left behind back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

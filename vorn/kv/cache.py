@@ -102,6 +102,11 @@ class PrefillCache(Cache):
             for layer in self.layers
         ]
 
+    def bytes_of(self, tokens: int) -> int:
+        """Bytes of the keys and values of so many tokens, as far as a next one can see them, computed."""
+        counts = (tokens if layer.window is None else min(tokens, layer.window) for layer in self.layers)
+        return sum(count * size for count, size in zip(counts, self.slot_bytes(), strict=True))
+
     def kv_bytes(self, kept: Kept, question_tokens: int = 0) -> int:
         """Bytes of the kept keys and values, and of a question's behind them, that a later token can still see."""
         total = 0.0

@@ -132,22 +132,20 @@ def prefill(
     _check(model, input_ids, chunk_tokens, room)
     plan, tokens = layout(model), input_ids.shape[1]
     accumulators = {signal: signal.accumulator(plan.shape, tokens) for signal in signals}
-    cache = PrefillCache(plan.windows, tokens, room)
     drain(input_ids.device)
     start = perf_counter()
-    feed = _Feed(list(accumulators.values()), plan, cache, model.get_decoder())
-    with overridden_attention(model, feed.observe), feed.hooked(model.get_decoder().layers):
-        for first in range(0, tokens, chunk_tokens or tokens):
-            chunk = input_ids[:, first : first + (chunk_tokens or tokens)]
-            feed.first = first
-            logits = _forward(model, chunk, first, cache)
+    reader = Reader(model, plan, list(accumulators.values()), tokens, room)
+    positions = torch.arange(tokens, device=input_ids.device)
+    for first in range(0, tokens, chunk_tokens or tokens):
+        chunk = slice(first, first + (chunk_tokens or tokens))
+        logits = reader.read(input_ids[:, chunk], positions[chunk])
     captured = {signal: accumulator.result() for signal, accumulator in accumulators.items()}
     drain(input_ids.device)
     seconds = perf_counter() - start
-    if not all(layer.is_initialized for layer in cache.layers):
+    if not all(layer.is_initialized for layer in reader.cache.layers):
         raise BadInput("model: some of its layers put no keys and values into the cache they are given; choose another")
     read = PrefillSignals(captured, tokens, plan.shape, seed, input_ids.device, evidence)
-    return Prefill(cache, read, logits, seconds)
+    return Prefill(reader.cache, read, logits, seconds)
 
 
 def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, room: int) -> None:
@@ -163,22 +161,50 @@ def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, 
         raise BadInput(f"room={room}: must be at least 0 positions; pass the number of tokens to generate")
 
 
-def _forward(model: PreTrainedModel, chunk: Tensor, first: int, cache: PrefillCache) -> Tensor:
-    """Logits [V] of the chunk's last token; the cache grows by the chunk."""
-    tokens = chunk.shape[1]
-    logits: Tensor = model(
-        input_ids=chunk,
-        position_ids=torch.arange(first, first + tokens, device=chunk.device)[None],
-        past_key_values=cache,
-        use_cache=True,
-        # A tensor, because some models cut the rows of their last layers when this is a number.
-        logits_to_keep=torch.tensor([tokens - 1], device=chunk.device),
-    ).logits
-    return logits[0, -1]
+class Reader:
+    """Has a model read tokens, a chunk after another, into one cache, while accumulators see what it computes.
+
+    Args:
+        model: in eval mode.
+        plan: its layout.
+        accumulators: of the signals that are captured.
+        tokens: how many the first chunks bring: what a sliding layer no longer sees of them may be forgotten.
+        room: tokens that may follow them.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, plan: Layout, accumulators: list[Accumulator], tokens: int, room: int
+    ) -> None:
+        self.cache = PrefillCache(plan.windows, tokens, room)
+        self._model = model
+        self._feed = _Feed(accumulators, plan, self.cache, model.get_decoder())
+        self._seen = 0
+
+    @torch.inference_mode()
+    def read(self, chunk: Tensor, positions: Tensor) -> Tensor:
+        """Logits [V] of the chunk's last token; the cache grows by the chunk.
+
+        Args:
+            chunk: [1, q] token ids.
+            positions: [q], ascending, beyond those read before. Where they have gaps, the tokens between were left out:
+                RoPE turns by positions, while windows are counted in places, as the model's own masks do.
+        """
+        self._feed.first, self._feed.positions = self._seen, positions
+        self._seen += chunk.shape[1]
+        with overridden_attention(self._model, self._feed.observe), self._feed.hooked(self._model.get_decoder().layers):
+            logits: Tensor = self._model(
+                input_ids=chunk,
+                position_ids=positions[None],
+                past_key_values=self.cache,  # without one, a gap would be taken for the border of packed texts
+                use_cache=True,
+                # A tensor, because some models cut the rows of their last layers when this is a number.
+                logits_to_keep=torch.tensor([chunk.shape[1] - 1], device=chunk.device),
+            ).logits
+        return logits[0, -1]
 
 
 class _Feed:
-    """Hands what a model's forwards compute to the accumulators; `first` is the position of the chunk's first token."""
+    """Hands what a model's forwards compute to the accumulators; `first` is the place of the chunk's first token."""
 
     def __init__(self, accumulators: list[Accumulator], plan: Layout, cache: PrefillCache, decoder: nn.Module) -> None:
         self.decoder = decoder
@@ -186,6 +212,7 @@ class _Feed:
         self.plan = plan
         self.cache = cache
         self.first = 0
+        self.positions = torch.empty(0)  # of the chunk's tokens
 
     def observe(self, original: AttentionFunction) -> AttentionFunction:
         """The original attention, which the accumulators see coming."""
@@ -207,7 +234,9 @@ class _Feed:
             layer = layer_index(module)
             self._check_layer(layer, key, sliding_window)
             rotation = LayerRotation(self.decoder, layer, query.shape[-1])
-            call = AttentionCall(query, key, value, scaling, softcap, sliding_window, self.first, first_key, rotation)
+            call = AttentionCall(
+                query, key, value, scaling, softcap, sliding_window, self.first, first_key, rotation, self.positions
+            )
             for accumulator in self.accumulators:
                 accumulator.on_attention(layer, call)
             known = {"scaling": scaling, "softcap": softcap, "sliding_window": sliding_window}

@@ -80,7 +80,7 @@ class Greedy:
 
 
 @dataclass(eq=False)
-class _Text:
+class Text:
     """A row's tokens so far."""
 
     token_ids: list[int] = field(default_factory=list)
@@ -89,6 +89,7 @@ class _Text:
     is_done: bool = False
 
     def take(self, token: int, no_choice: bool, greedy: Greedy) -> None:
+        """Goes on with the token that `choose` gives, or ends."""
         if no_choice:
             self.fail(f"all logits are NaN at step {len(self.token_ids)}")
         elif token not in greedy.eos_ids:
@@ -98,6 +99,13 @@ class _Text:
     def fail(self, error: str) -> None:
         """Ends the text; the first error stays."""
         self.error, self.is_done = self.error or error, True
+
+    def weigh(self, nats: float) -> None:
+        """Notes an answer's negative log-likelihood; one that is no number is an error."""
+        if isfinite(nats):
+            self.answer_nll = nats
+        else:
+            self.error = self.error or f"the answer's log-likelihood is {-nats}"
 
 
 def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
@@ -162,7 +170,7 @@ def decode(
         last_token,
         answer,
         on_logits,
-        [_Text() for _ in branches],
+        [Text() for _ in branches],
         moved,
         room,
     )
@@ -243,7 +251,7 @@ class _Run:
     last_token: int
     answer: tuple[int, ...]
     on_logits: OnLogits | None
-    texts: list[_Text]
+    texts: list[Text]
     vacated: list[int]  # positions that each branch's decoding moves back by
     room: int  # tokens that are fed at most
 
@@ -312,10 +320,7 @@ class _Run:
             total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
             fed += len(feed)
         for row, nats in zip(rows, total.tolist(), strict=True):
-            if isfinite(nats):
-                self.texts[row].answer_nll = nats
-            else:
-                self.texts[row].error = self.texts[row].error or f"the answer's log-likelihood is {-nats}"
+            self.texts[row].weigh(nats)
 
     def forward(
         self, groups: Sequence[DecodingGroup], attention: GroupAttention, tokens: list[list[int]], fed: int

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vorn.kv.allocation import Allocation
 from vorn.kv.hold import Hold, Trigger
-from vorn.kv.retention import Kept, retain, units_peak
+from vorn.kv.retention import Kept, retain, shared_scores, units_peak
 from vorn.kv.rules import DecodingScorer
 from vorn.kv.signals import ModelShape, PrefillSignals, Scorer, Signal
 from vorn.kv.units import Unit, UnitRule
@@ -30,7 +30,14 @@ class CellPolicy:
         return self.scorer.needs(shape)
 
     def keep(
-        self, signals: PrefillSignals, unit_ids: Sequence[int], budget_tokens: int, *, sinks: int, recent: int
+        self,
+        signals: PrefillSignals,
+        unit_ids: Sequence[int],
+        budget_tokens: int,
+        *,
+        sinks: int,
+        recent: int,
+        is_one_set: bool = False,
     ) -> Kept:
         """Positions kept for one prompt.
 
@@ -40,8 +47,12 @@ class CellPolicy:
             budget_tokens: entries per layer and KV head in the mean, guards included.
             sinks: first tokens that are always kept.
             recent: last tokens that are always kept.
+            is_one_set: the same tokens in all layers and heads, by the mean of their scores, also where single tokens
+                are ranked.
         """
         scores = signals.scores(self.scorer)
+        if is_one_set:
+            scores = shared_scores(scores)[None, None]
         by_unit = self._keeps_units(scores, unit_ids)
         kept = retain(
             scores,

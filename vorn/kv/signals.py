@@ -78,9 +78,11 @@ class AttentionCall:
         scaling: factor on the dot products.
         softcap: s becomes softcap * tanh(s / softcap) before the softmax; None for none.
         sliding_window: a query sees this many positions, itself included; None for all.
-        first_query: position of query row 0.
-        first_key: position of key column 0.
+        first_query: place of query row 0 among the tokens that are read; windows are counted in places.
+        first_key: place of key column 0.
         rotation: what turned the layer's queries and keys by their positions.
+        turned_by: [q] the positions that the queries were turned by; other than their places among the tokens where
+            tokens have been left out.
     """
 
     query: Tensor
@@ -92,6 +94,7 @@ class AttentionCall:
     first_query: int
     first_key: int
     rotation: Rotation
+    turned_by: Tensor
 
 
 class Accumulator(Protocol):
@@ -250,6 +253,25 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
+class Step:
+    """Where a cell stands, for contracts that score at each decode step and policies that ask.
+
+    Attributes:
+        text: the fixture's prompt, without a chat template.
+        positions: absolute positions of the tokens that are scored, ascending.
+        budget_tokens: how many may stay, guards included.
+        sinks: first of them that stay.
+        recent: last of them that stay.
+    """
+
+    text: str
+    positions: tuple[int, ...]
+    budget_tokens: int
+    sinks: int
+    recent: int
+
+
+@dataclass(frozen=True)
 class PrefillSignals(Mapping[Signal, Tensor]):
     """The captured signals of one prompt.
 
@@ -260,6 +282,7 @@ class PrefillSignals(Mapping[Signal, Tensor]):
         seed: integer of this fixture, for policies that draw.
         device: where the tensors are.
         evidence: positions of the tokens that a reader needs for the answer, for cells that explain a loss.
+        step: of a contract that scores at each decode step; None for the prompt that all cells share.
     """
 
     captured: Mapping[Signal, Tensor]
@@ -268,6 +291,7 @@ class PrefillSignals(Mapping[Signal, Tensor]):
     seed: int
     device: torch.device
     evidence: tuple[int, ...] = ()
+    step: Step | None = None
     _scores: dict[Scorer, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, signal: Signal) -> Tensor:

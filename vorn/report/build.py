@@ -84,6 +84,7 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
     first = observations[0]
     done = [seen for seen in observations if seen.outcome is not None]
     counted = done or observations
+    work = [seen.contract_work for seen in done if seen.contract_work is not None]
     outcomes = [seen.outcome for seen in done if seen.outcome is not None]
     hits = sum(outcome == 1.0 for outcome in outcomes)
     limits = rate_sequence(hits, len(done), plan.alpha) if plan.is_sequential and done else None
@@ -112,6 +113,11 @@ def _cell(observations: Sequence[Observation], plan: TestPlan) -> CellRow:
         guards=first.guards,
         replica_of=first.replica_of,
         mean_answer_nll=_mean([seen.answer_nll for seen in done if seen.answer_nll is not None]),
+        mean_work_s=_mean([one.seconds for one in work]),
+        mean_work_forwards=_mean([one.forwards for one in work]),
+        mean_work_read_tokens=_mean([one.read_tokens for one in work]),
+        mean_work_written_tokens=_mean([one.written_tokens for one in work]),
+        mean_work_evictions=_mean([one.evictions for one in work]),
     )
 
 

@@ -36,6 +36,11 @@ class CellRow:
     guards: str
     replica_of: str  # cell_id of the cell that this one repeats (A/A), in no family; "" otherwise
     mean_answer_nll: float | None  # nats of the first answer; None where no likelihood was asked for
+    mean_work_s: float | None  # what the contract spent on this cell alone; None where it has nothing of its own
+    mean_work_forwards: float | None
+    mean_work_read_tokens: float | None
+    mean_work_written_tokens: float | None
+    mean_work_evictions: float | None
 
     @property
     def is_reference(self) -> bool:

@@ -16,6 +16,8 @@ TITLES = {
     "vs_full": f"Against {REFERENCE}",
     "policies": "Policies against each other, same unit, guards, budget and contract",
     "units": "Units against each other, same policy, guards, budget and contract",
+    "guards": "Guards against each other, same policy, unit, budget and contract",
+    "contracts": "Contracts against each other, same policy, unit, guards and budget",
 }
 NOT_TESTED = "not tested, no fixture with an outcome in both or no test that fits"
 BUDGETS = "Budget to success, policies against each other at the same unit, guards and contract"

@@ -36,7 +36,7 @@ def compared(cells: Sequence[Cell], family: str) -> Iterator[tuple[Cell, Cell]]:
         cells: without replicas (A/A), which belong to no family.
         family: one of `vorn.stats.FAMILIES`. "vs_full": every pruned cell with the reference of its contract, or with
             the first reference where it has none; "policies": cells that differ in policy or parameters only; "units":
-            in the unit only.
+            in the unit only; "contracts": in the contract only; "guards": in the guards only.
     """
     pruned = [cell for cell in cells if not cell.is_reference]
     references = [cell for cell in cells if cell.is_reference]
@@ -46,8 +46,19 @@ def compared(cells: Sequence[Cell], family: str) -> Iterator[tuple[Cell, Cell]]:
             yield from ((cell, reference) for reference in own[:1])
         return
     for lhs, rhs in combinations(pruned, 2):
-        same_setting = (lhs.guards, lhs.budget, lhs.contract) == (rhs.guards, rhs.budget, rhs.contract)
-        same_policy = (lhs.policy, lhs.params) == (rhs.policy, rhs.params)
-        same_unit = lhs.unit == rhs.unit
-        if same_setting and (same_unit, same_policy) == ((True, False) if family == "policies" else (False, True)):
+        if lhs.budget == rhs.budget and _differing(lhs, rhs) == [family]:
             yield lhs, rhs
+
+
+def _differing(lhs: Compared, rhs: Compared) -> list[str]:
+    """The families in whose matter two cells differ."""
+    return [
+        family
+        for family, differ in (
+            ("policies", (lhs.policy, lhs.params) != (rhs.policy, rhs.params)),
+            ("units", lhs.unit != rhs.unit),
+            ("guards", lhs.guards != rhs.guards),
+            ("contracts", lhs.contract != rhs.contract),
+        )
+        if differ
+    ]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from vorn.records import REFERENCE, BadInput
 
-FAMILIES = ("vs_full", "policies", "units")
+FAMILIES = ("vs_full", "policies", "units", "guards", "contracts")
 SEQUENTIAL = "sequential"
 SELECT = "select"
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vorn.kv.scorers.layers import layer_numbers
 from vorn.kv.signals import ColumnSums, LastAttention, ModelShape, PrefillSignals, Signal
+from vorn.kv.steps import StepAttention
 from vorn.records import BadInput
 
 
@@ -20,7 +21,8 @@ class AttentionMass:
     heads=group, queries=null the sums of `h2o`.
     Defaults (preset `last_query_mass`): layers=final, heads=mean, queries=1: the last row of the final layer's
     attention, one set for all layers. That is what the vorn-mat paper's harness calls tova; what it calls h2o sums the
-    same row over decode steps, so that under prefill_once, which evicts before the first of them, it is the same.
+    same row over decode steps (preset `step_query_mass`, queries=steps). After the prompt, before the first of them,
+    the two are the same.
     GQA: heads=group averages the query heads that share a KV head; heads=mean and a single head give one set for all.
     Source: vorn-mat 2589773, baselines/live_eviction.py:113-129, for the preset.
 
@@ -28,16 +30,19 @@ class AttentionMass:
         layers: "all": each layer by its own attention; otherwise those named by index, percentage or "final", joined
             by "+": their mean decides one set for all layers.
         heads: "group", "mean", or the index of a single query head.
-        queries: last prompt tokens whose attention is summed; None for all of the prompt's.
+        queries: last prompt tokens whose attention is summed; None for all of the prompt's; "steps": the last token of
+            every step at which a contract has scored so far, the prompt being the first.
     """
 
     layers: str
     heads: str
-    queries: int | None
+    queries: int | str | None
 
     def __post_init__(self) -> None:
-        if self.queries is not None and self.queries < 1:
-            raise BadInput(f"queries={self.queries} of an attention-mass policy: must be at least 1 token, or null")
+        if self.queries != "steps" and self.queries is not None and (isinstance(self.queries, str) or self.queries < 1):
+            raise BadInput(
+                f"queries={self.queries} of an attention-mass policy: must be at least 1 token, null, or steps"
+            )
         if self.heads not in ("group", "mean") and not self.heads.isdecimal():
             raise BadInput(
                 f"heads={self.heads!r} of an attention-mass policy: legal values are group, mean, or the index of a "
@@ -55,13 +60,15 @@ class AttentionMass:
         return frozenset({self._signal})
 
     @property
-    def _signal(self) -> LastAttention | ColumnSums:
+    def _signal(self) -> Signal:
+        if isinstance(self.queries, str):
+            return StepAttention()
         return ColumnSums() if self.queries is None else LastAttention(self.queries)
 
     def __call__(self, signals: PrefillSignals) -> Tensor:
         """Scores [1 or L, 1 or Hkv, T] float32, at least 0."""
         shape, tokens = signals.shape, signals.prompt_tokens
-        if self.queries is not None and self.queries > tokens:
+        if isinstance(self.queries, int) and self.queries > tokens:
             raise BadInput(
                 f"queries={self.queries} of an attention-mass policy: more than a prompt of {tokens} tokens has; "
                 "lower it, give null for all, or lengthen the prompts"

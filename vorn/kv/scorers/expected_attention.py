@@ -115,6 +115,7 @@ class _QueryStatistics:
     def __init__(self, signal: ExpectedProducts, shape: ModelShape, prompt_tokens: int) -> None:
         self.signal = signal
         self.prompt_tokens = prompt_tokens
+        self.next_position = 0  # after the tokens seen so far
         self.moments: list[_Moments | None] = [None] * shape.layers
         self.keys: list[list[Tensor]] = [[] for _ in range(shape.layers)]
         self.scaling = [0.0] * shape.layers
@@ -127,8 +128,8 @@ class _QueryStatistics:
         queries = call.query[0, :, skipped:].float()
         if queries.shape[1] == 0:
             return
-        first = call.first_query + skipped
-        positions = torch.arange(first, first + queries.shape[1], device=queries.device)
+        positions = call.turned_by[skipped:].to(queries.device)
+        self.next_position = int(call.turned_by[-1]) + 1
         fresh = _Moments.of(rotate_back(queries, call.rotation.tables(positions)))
         seen = self.moments[layer]
         if seen is None:
@@ -148,7 +149,7 @@ class _QueryStatistics:
         moments, rotation, scaling = self.moments[layer], self.rotations[layer], self.scaling[layer]
         if moments is None or rotation is None:  # every position is a sink; the scorer refuses such a prompt
             return keys.new_zeros(len(keys), self.prompt_tokens)
-        ahead = torch.arange(self.prompt_tokens, self.prompt_tokens + self.signal.future, device=keys.device)
+        ahead = torch.arange(self.next_position, self.next_position + self.signal.future, device=keys.device)
         cos, sin = rotation.tables(ahead)
         mean_tables = cos.mean(dim=0), sin.mean(dim=0)
         mean = rotate(moments.mean, mean_tables)
