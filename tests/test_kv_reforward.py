@@ -13,7 +13,7 @@ from tiny_models import FAMILIES as ALL_FAMILIES
 from tiny_models import WINDOW, prompt, tiny_model
 
 from vorn.kv.capture import Reader, prefill
-from vorn.kv.decode import Greedy
+from vorn.kv.greedy import Greedy
 from vorn.kv.layout import layout, model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.reforward import ReforwardCell, Reforwarded, check_attention, is_cached, reforward

@@ -83,13 +83,14 @@ EDGES: dict[str, set[str]] = {
         "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.hold", "vorn.kv.query",
         "vorn.kv.retention", "vorn.kv.rotary", "vorn.kv.rules",
     },
+    "vorn.kv.greedy": set(),
     "vorn.kv.decode": {
-        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.held",
-        "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
+        "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.greedy",
+        "vorn.kv.held", "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
     },
     "vorn.kv.reread": {"vorn.kv.capture", "vorn.kv.layout", "vorn.kv.signals", "vorn.kv.steps"},
     "vorn.kv.reforward": {
-        "vorn.records", "vorn.kv.capture", "vorn.kv.decode", "vorn.kv.policy", "vorn.kv.reread", "vorn.kv.signals",
+        "vorn.records", "vorn.kv.capture", "vorn.kv.greedy", "vorn.kv.policy", "vorn.kv.reread", "vorn.kv.signals",
     },
     "vorn.models": {"vorn.records"},
     "vorn.models.pocket": {"vorn.records", "vorn.grading", "vorn.models", "tasks"},

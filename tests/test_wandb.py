@@ -19,6 +19,7 @@ from tests.composing import CONF, composed
 from tests.offline_runs import OfflineRun
 from vorn.ledger import read_ledger
 from vorn.panel import plan_panel
+from vorn.records import ContractWork
 
 SWEEPS = sorted((CONF / "sweep").glob("*.yaml"))
 
@@ -109,18 +110,21 @@ class Resumed:
     def __init__(self, rows: int) -> None:
         self.summary: dict[str, Any] = {SENT: rows}
         self.rows: list[Any] = []
+        self.works: list[str] = []
 
     def log(self, values: dict[str, Any]) -> None:
         table = values["fixtures"]
         self.rows = [
             (row[table.columns.index("fixture_id")], row[table.columns.index("cell_id")]) for row in table.data
         ]
+        self.works = [row[table.columns.index("contract_work")] for row in table.data]
 
 
 def test_a_resumed_run_goes_on_behind_its_rows_and_waits_for_whole_fixtures() -> None:
     """Cells of other processes land late; a cell that was stopped is waited for no more."""
+    first = make_observation(contract_work=ContractWork(seconds=1.5))
     landed = [
-        replace(make_observation(), fixture_id=f"f{index}", fixture_index=index, cell_id=cell)
+        replace(first, fixture_id=f"f{index}", fixture_index=index, cell_id=cell)
         for index, cell in ((0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "b"), (3, "a"), (3, "b"))
     ]
     stopped: set[str] = set()
@@ -134,6 +138,7 @@ def test_a_resumed_run_goes_on_behind_its_rows_and_waits_for_whole_fixtures() ->
     (listen,) = evaluation.listeners
     table.on_exception(None, None, KeyboardInterrupt())
     assert run.rows == [("f1", "b")]
+    assert '"seconds":1.5' in run.works[0]  # a column holds texts and numbers, no records
     assert run.summary[SENT] == 4
     listen([replace(landed[4], cell_id="a")])
     table.report()

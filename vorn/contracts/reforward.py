@@ -104,7 +104,7 @@ class Reforward:
         )
 
     def _decode(self, work: Work, read: Prefill, cell_id: str, units: dict[Unit, list[int]]) -> Reforwarded:
-        from vorn.kv.decode import Greedy
+        from vorn.kv.greedy import Greedy
         from vorn.kv.reforward import ReforwardCell, is_cached, reforward
 
         policy, prompt = work.policies[cell_id], work.item.prompt

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from math import isfinite
 from time import perf_counter
 
 import torch
@@ -16,6 +15,7 @@ from vorn.kv.batching import Batch, Group, Row, arrange
 from vorn.kv.cache import StepCache, live_positions
 from vorn.kv.capture import Prefill, drain, overridden_attention
 from vorn.kv.compact import compact, vacated
+from vorn.kv.greedy import Greedy, Text, choose
 from vorn.kv.held import HeldGroup, sets_to_hold
 from vorn.kv.hold import Hold
 from vorn.kv.ragged import DecodingGroup, GroupAttention, RaggedGroup
@@ -62,58 +62,6 @@ class Decoding:
 
     cells: tuple[Decoded, ...]
     seconds: float
-
-
-@dataclass(frozen=True)
-class Greedy:
-    """How tokens are chosen and when a row ends.
-
-    Attributes:
-        max_new_tokens: tokens to generate at most.
-        eos_ids: any of them ends the row, and is not part of its tokens.
-        pad_id: never generated, unless it is one of `eos_ids`.
-    """
-
-    max_new_tokens: int
-    eos_ids: frozenset[int]
-    pad_id: int | None
-
-
-@dataclass(eq=False)
-class Text:
-    """A row's tokens so far."""
-
-    token_ids: list[int] = field(default_factory=list)
-    answer_nll: float | None = None
-    error: str | None = None
-    is_done: bool = False
-
-    def take(self, token: int, no_choice: bool, greedy: Greedy) -> None:
-        """Goes on with the token that `choose` gives, or ends."""
-        if no_choice:
-            self.fail(f"all logits are NaN at step {len(self.token_ids)}")
-        elif token not in greedy.eos_ids:
-            self.token_ids.append(token)
-        self.is_done |= token in greedy.eos_ids or len(self.token_ids) == greedy.max_new_tokens
-
-    def fail(self, error: str) -> None:
-        """Ends the text; the first error stays."""
-        self.error, self.is_done = self.error or error, True
-
-    def weigh(self, nats: float) -> None:
-        """Notes an answer's negative log-likelihood; one that is no number is an error."""
-        if isfinite(nats):
-            self.answer_nll = nats
-        else:
-            self.error = self.error or f"the answer's log-likelihood is {-nats}"
-
-
-def choose(logits: Tensor, greedy: Greedy) -> tuple[list[int], list[bool]]:
-    """Best token of each row of [rows, V] logits, NaN and the pad token excluded; and the rows with nothing but NaN."""
-    legal = logits.masked_fill(logits.isnan(), -torch.inf)
-    if greedy.pad_id is not None and greedy.pad_id not in greedy.eos_ids:
-        legal[:, greedy.pad_id] = -torch.inf
-    return legal.argmax(dim=1).tolist(), legal.isneginf().all(dim=1).tolist()
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vorn.kv.capture import Prefill, drain
-from vorn.kv.decode import Greedy, Text, choose
+from vorn.kv.greedy import Greedy, Text, choose
 from vorn.kv.policy import CellPolicy
 from vorn.kv.reread import ActiveTokens
 from vorn.kv.signals import PrefillSignals, Step
