@@ -6,11 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from callbacks.wandb_tables import column_names, table_row
+from callbacks.wandb_tables import GrowingTable, column_names, table_row
 from vorn.loggers import guarded
 from vorn.records import Observation, Resume
 from vorn.snapshots.campaign import Campaign
@@ -24,48 +22,20 @@ _OF_RESUMES = (
 _COLUMNS = [*_OF_RESUMES, *column_names(Resume)]
 
 
-class ResumeTable(Callback):
+class ResumeTable(GrowingTable):
     """Sends resumes to W&B, as the table `resumes`, every few workload instances; earlier runs' resumes come first."""
 
     def __init__(self, campaign: Campaign, flush_every: int) -> None:
         """`flush_every`: instances per upload; each upload makes one version of an artifact."""
-        self._campaign, self._flush_every = campaign, flush_every
+        super().__init__(campaign, flush_every)
         self._rows: list[list[Any]] = []  # that were not sent
-        self._table: Any = None  # an incremental table must stay the same object
-        self._instances = 0
-        campaign.listeners.append(self._collect)
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
-    ) -> None:
-        """Send what other instances have left, now and then."""
-        self._instances += 1
-        if self._instances % self._flush_every == 0:
-            self._flush()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Send what is there: an interrupted run has measured it."""
-        self._flush()
-
-    def report(self) -> None:
-        """Send what is left; everything, if there was nothing to measure."""
-        self._flush()
-
-    def _collect(self, landed: Iterable[Observation]) -> None:
-        if self._table is not None:  # before that nothing is held: it begins with all that is measured by then
-            self._rows += map(_row, landed)
-
-    def _flush(self) -> None:
-        for logger in self._campaign.loggers:
-            if isinstance(logger, WandbLogger):
-                guarded("logging resumes", lambda run=logger.experiment: self._send(run))  # type: ignore[misc]
+    def _add(self, landed: Iterable[Observation]) -> None:
+        self._rows += map(_row, landed)
 
     def _send(self, run: Any) -> None:
-        import wandb
-
         if self._table is None:
-            self._table = wandb.Table(columns=_COLUMNS, log_mode="INCREMENTAL")
-            self._collect(self._campaign.measured().observations)
+            self._begin(_COLUMNS)
         rows, self._rows = self._rows, []
         if rows:
             for row in rows:

@@ -16,35 +16,28 @@ from vorn.ledger import SEGMENT_GLOB
 from vorn.loggers import guarded
 from vorn.records import Observation, canonical_json
 from vorn.report import CellRow, PairRow, Report
+from vorn.snapshots.campaign import Campaign
 from vorn.views import SUFFIX
 
 SENT = "fixture_rows"  # in the W&B run's summary: rows of the table that it has; a resumed run goes on behind them
 
 
-class FixtureTable(Callback):
-    """Sends observations to W&B, as the table `fixtures`, every few fixtures.
+class GrowingTable(Callback):
+    """Sends what lands to W&B, every few batches and at the end, into one table that grows."""
 
-    In the order of the fixtures, each when all of its cells have landed, whoever measured them: so that the number of
-    rows that a W&B run has says which they are.
-    """
-
-    def __init__(self, evaluation: Evaluation, flush_every: int) -> None:
-        """`flush_every`: fixtures per upload; each upload makes one version of an artifact."""
-        self._evaluation = evaluation
-        self._flush_every = flush_every
-        self._landed: dict[str, dict[str, Observation]] = {}  # by fixture and cell, of fixtures that were not sent
-        self._next = 0  # place of the first fixture that was not sent
-        self._skipped = 0  # rows that a resumed run had already
+    def __init__(self, job: Evaluation | Campaign, flush_every: int) -> None:
+        """`job`: whose observations these are; `flush_every`: batches per upload, each a version of an artifact."""
+        self._job, self._flush_every = job, flush_every
         self._table: Any = None  # an incremental table must stay the same object
-        self._fixtures = 0
-        evaluation.listeners.append(self._collect)
+        self._batches = 0
+        job.listeners.append(self._collect)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
-        """Send what other fixtures have left, now and then."""
-        self._fixtures += 1
-        if self._fixtures % self._flush_every == 0:
+        """Send what other batches have left, now and then."""
+        self._batches += 1
+        if self._batches % self._flush_every == 0:
             self._flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -55,24 +48,55 @@ class FixtureTable(Callback):
         """Send what is left; everything, if there was nothing to measure."""
         self._flush()
 
-    def _collect(self, landed: Iterable[Observation]) -> None:
-        """Observations of every process that measures this evaluation."""
-        if self._table is not None:  # before that nothing is held: it begins with all that is measured by then
-            for seen in landed:
-                self._landed.setdefault(seen.fixture_id, {})[seen.cell_id] = seen
-
     def _flush(self) -> None:
-        for logger in self._evaluation.loggers:
+        for logger in self._job.loggers:
             if isinstance(logger, WandbLogger):
-                guarded("logging fixtures", lambda run=logger.experiment: self._send(run))  # type: ignore[misc]
+                guarded("logging observations", lambda run=logger.experiment: self._send(run))  # type: ignore[misc]
 
-    def _send(self, run: Any) -> None:
+    def _collect(self, landed: Sequence[Observation]) -> None:
+        """Observations of every process that measures this job."""
+        if self._table is not None:  # before that nothing is held: it begins with all that is measured by then
+            self._add(landed)
+
+    def _begin(self, columns: Sequence[str]) -> None:
+        """The table, which begins with what earlier runs have measured too."""
         import wandb
 
+        self._table = wandb.Table(columns=list(columns), log_mode="INCREMENTAL")
+        self._add(self._job.measured().observations)
+
+    def _add(self, landed: Iterable[Observation]) -> None:
+        """Take these up for the next upload."""
+        raise NotImplementedError
+
+    def _send(self, run: Any) -> None:
+        """Upload what can be."""
+        raise NotImplementedError
+
+
+class FixtureTable(GrowingTable):
+    """Sends observations to W&B, as the table `fixtures`, every few fixtures.
+
+    In the order of the fixtures, each when all of its cells have landed, whoever measured them: so that the number of
+    rows that a W&B run has says which they are.
+    """
+
+    def __init__(self, evaluation: Evaluation, flush_every: int) -> None:
+        """`flush_every`: fixtures per upload; each upload makes one version of an artifact."""
+        super().__init__(evaluation, flush_every)
+        self._evaluation = evaluation
+        self._landed: dict[str, dict[str, Observation]] = {}  # by fixture and cell, of fixtures that were not sent
+        self._next = 0  # place of the first fixture that was not sent
+        self._skipped = 0  # rows that a resumed run had already
+
+    def _add(self, landed: Iterable[Observation]) -> None:
+        for seen in landed:
+            self._landed.setdefault(seen.fixture_id, {})[seen.cell_id] = seen
+
+    def _send(self, run: Any) -> None:
         if self._table is None:
-            self._table = wandb.Table(columns=column_names(Observation), log_mode="INCREMENTAL")
+            self._begin(column_names(Observation))
             self._skipped = int(run.summary.get(SENT, 0)) if run.resumed else 0
-            self._collect(self._evaluation.measured().observations)  # what earlier runs have measured too
         sent = int(run.summary.get(SENT, 0))
         rows = list(self._ready())
         new = rows[self._skipped :]

@@ -279,7 +279,7 @@ def test_a_worker_ends_when_its_launcher_is_killed(tmp_path: Path, fake: dict[st
         text=True,
     ) as process:
         assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("PANEL"))
+        next(line for line in process.stdout if line.startswith("GROUP"))
         process.kill()
         rest = process.stdout.read()  # ends when the worker, which has the same output, has ended
     assert rest == ""

@@ -106,7 +106,7 @@ def test_a_campaign_is_recorded_judged_and_resumed(
     for name in ("matrix.csv", "matrix.md"):  # from the ledgers alone, without a setting of the run
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "out" / name).read_text()
     uploads = Uploads()
-    monkeypatch.setattr("vorn.snapshots.run.make_loggers", lambda _: [uploads])
+    monkeypatch.setattr("vorn.snapshots.run.make_loggers", lambda *_: [uploads])
     assert evaluate("snapshot_policy=[forecast,lru]", "workload.seeds=4") == 0
     again = observations(tmp_path)
     assert again[: len(seen)] == seen

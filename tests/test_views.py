@@ -119,7 +119,7 @@ def test_what_is_read_after_the_pruning_is_all_there_and_failures_are_left_out(t
         fixture_id="f0", prompt="a b c d", answer_prefix="", question_start=4, answers=("c",), evidence=((2, 3),)
     )
     prompt = Prompt(">>>a b c d", (1, 2, 3, 4), ((3, 4), (4, 6), (6, 8), (8, 10)), (1,), 2)
-    item = WorkItem(fixture, 0, prompt, "print", ("c0",))
+    item = WorkItem(fixture, 0, prompt, "print", ("c0",), lambda _: prompt)
     found = [
         SimpleNamespace(
             cell=SimpleNamespace(cell_id=lambda evaluation, name=name: evaluation + name), kept=kept, error=error

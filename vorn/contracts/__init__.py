@@ -74,3 +74,21 @@ def _make(config: Mapping[str, Any]) -> Contract:
         known = f"give the settings of {config['_target_']}"
         raise BadInput(f"contract settings {settings} are not legal ({error}); {known}") from error
     return contract
+
+
+def tokens_of_context(fixture: Fixture, prompt: Prompt, *, reason: str) -> int:
+    """Tokens before the question, for a contract that treats them apart.
+
+    Args:
+        fixture: is named in the message.
+        prompt: of the fixture.
+        reason: begins with the contract and ends with what it needs them apart for.
+    Raises: BadInput if there is no context, or no question.
+    """
+    if not 0 < prompt.context_tokens < len(prompt.input_ids):
+        raise BadInput(
+            f"fixture {fixture.fixture_id!r} has question_start={fixture.question_start}, which leaves "
+            f"{prompt.context_tokens} of its {len(prompt.input_ids)} tokens to the context; {reason}; give fixtures "
+            "with both (task=jsonl: the keys context and question), or choose another contract"
+        )
+    return prompt.context_tokens

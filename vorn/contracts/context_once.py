@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vorn.records import BadInput, ContractWork, Fixture
+from vorn.contracts import tokens_of_context
+from vorn.records import ContractWork, Fixture
 
 if TYPE_CHECKING:
     from vorn.cells import CellSpec
     from vorn.kv.capture import Prefill
     from vorn.models.prompts import Prompt
     from vorn.work import Measured, Work
+
+
+_REASON = "contract=context_once evicts between context and question and needs at least one token of each"
 
 
 @dataclass(eq=False)
@@ -35,14 +39,7 @@ class ContextOnce:
 
     def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
         """Those of the context. Raises BadInput if the fixture has no context, or no question."""
-        if not 0 < prompt.context_tokens < len(prompt.input_ids):
-            raise BadInput(
-                f"fixture {fixture.fixture_id!r} has question_start={fixture.question_start}, which leaves "
-                f"{prompt.context_tokens} of its {len(prompt.input_ids)} tokens to the context; contract=context_once "
-                "evicts between context and question and needs at least one token of each; give fixtures with both "
-                "(task=jsonl: the keys context and question), or choose another contract"
-            )
-        return prompt.context_tokens
+        return tokens_of_context(fixture, prompt, reason=_REASON)
 
     def measure(self, work: Work) -> list[Measured]:
         """All cells of one context, decoded together behind the question."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from vorn.contracts import tokens_of_context
 from vorn.records import BadInput, ContractWork, Fixture
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from vorn.kv.capture import Prefill
     from vorn.models.prompts import Prompt
     from vorn.work import Measured, Work
+
+
+_REASON = "contract=summarize compacts the context and asks the question after it"
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,7 @@ class Summarize:
 
     def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
         """Those of the context. Raises BadInput if the fixture has no context, or no question."""
-        if not 0 < prompt.context_tokens < len(prompt.input_ids):
-            raise BadInput(
-                f"fixture {fixture.fixture_id!r} has question_start={fixture.question_start}, which leaves "
-                f"{prompt.context_tokens} of its {len(prompt.input_ids)} tokens to the context; contract=summarize "
-                "compacts the context and asks the question after it; give fixtures with both (task=jsonl: the keys "
-                "context and question), or choose another contract"
-            )
-        return prompt.context_tokens
+        return tokens_of_context(fixture, prompt, reason=_REASON)
 
     def measure(self, work: Work) -> list[Measured]:
         """The context is read once for all cells; each writes a summary and answers by itself."""
