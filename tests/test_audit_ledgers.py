@@ -17,7 +17,8 @@ from vorn.audit.build import audit
 from vorn.audit.compare import compare
 from vorn.audit.ledgers import LedgerAudit, audit_ledger
 from vorn.ledger import LedgerWriter, read_ledger
-from vorn.records import BadInput, Observation
+from vorn.records import BadInput, ContractWork, Observation, Resume
+from vorn.regrade import regrade
 
 
 def cell(hits: str, **changes: Any) -> list[Observation]:
@@ -162,6 +163,30 @@ def test_a_line_that_nests_without_end_is_noted_as_torn_and_the_rest_is_audited(
     (one,) = audit([tmp_path / "bad"]).ledgers
     assert len(one.contents.observations) == 1
     assert one.notes == ("1 torn last lines: a writer was killed, and a rerun measures what was lost",)
+
+
+def test_a_budget_of_the_context_is_not_one_of_the_prompt(tmp_path):
+    """Under context_once the question's entries come on top, and a percentage is of the context."""
+    asked = {"prompt_tokens": 1000, "budget": "25%", "budget_tokens": 225, "contract": "context_once"}
+    right = cell("1", **asked, kept_tokens=265.0, contract_work=ContractWork(read_tokens=40))
+    assert findings(tmp_path / "right", right).findings == ()
+    wrong = cell("1", **asked, kept_tokens=270.0, contract_work=ContractWork(read_tokens=40))
+    assert [one.kind for one in findings(tmp_path / "wrong", wrong).findings] == ["budget"]
+    once = cell("1", **{**asked, "contract": "prefill_once"}, kept_tokens=225.0)
+    assert [one.kind for one in findings(tmp_path / "once", once).findings] == ["budget"]
+
+
+def test_warm_resumes_are_no_completions_to_grade(tmp_path):
+    resume = Resume(
+        matched_tokens=90, anchor_tokens=50, replay_tokens=40, recomputed_tokens=50, ttft_s=1.0, ttft_law="measured",
+        kv_without_state=False, evictions=1, protection_fired=None, protection_saturated=None, logit_difference=None,
+        greedy_equal=None,
+    )  # fmt: skip
+    resumed = cell("1", grade="token_hit@1", answers=(), resume=resume)
+    found = findings(tmp_path, resumed)
+    assert (found.findings, found.problems, found.n_regraded) == ((), (), 0)
+    assert found.notes == ("1 observations are warm resumes, which have no completion to grade again",)
+    assert regrade(found.contents, "number@1").contents.observations == tuple(resumed)
 
 
 def noisy(flips: int, n: int = 40) -> list[Observation]:

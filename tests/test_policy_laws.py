@@ -31,7 +31,7 @@ policies = pytest.mark.parametrize("name", POLICIES)
 @cache
 def cells() -> dict[str, CellSpec]:
     """A cell of single tokens of every policy, as the configuration makes it."""
-    plan = plan_panel(composed("policy=all", "unit=[token]", "budget=40"))
+    plan = plan_panel(composed("policy=[all,step_query_mass]", "unit=[token]", "budget=40"))
     return {cell.policy: cell for cell in plan.pruned}
 
 

@@ -101,5 +101,5 @@ def test_a_cell_measured_twice_gives_the_noise_floor(evaluate: Evaluate, tmp_pat
 
 
 def test_an_aa_cell_needs_a_cell_to_repeat() -> None:
-    with pytest.raises(BadInput, match="aa=true repeats a pruned cell and this panel has none"):
+    with pytest.raises(BadInput, match="aa=true repeats a pruned cell that is decoded together"):
         plan_panel(composed("policy=[full]", "aa=true"))

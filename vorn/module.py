@@ -78,6 +78,8 @@ class EvictionModule(LightningModule):
             left = replace(item, cell_ids=tuple(name for name in item.cell_ids if name in short))
             if not short:
                 break
+            for contract in self.contracts.values():
+                contract.release()
             free_memory(self.model.device)
         seconds, peak = watch.seconds, watch.peak_bytes
         for told in self.after_measuring:

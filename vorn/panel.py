@@ -226,12 +226,17 @@ def _cell(
 
 
 def _replicas(aa: bool, pruned: Sequence[CellSpec]) -> list[CellSpec]:
-    """With `aa`, the first pruned cell once more, to be decoded in another slot of the batch."""
+    """With `aa`, the first pruned cell that decodes with others once more, to do so in another slot of the batch."""
     if not aa:
         return []
-    if not pruned:
-        raise BadInput("aa=true repeats a pruned cell and this panel has none; name a policy, or give aa=false")
-    first = pruned[0]
+    contracts = make_contracts(cell.contract_config for cell in pruned)
+    batched = [cell for cell, contract in zip(pruned, contracts, strict=True) if contract.is_batched]
+    if not batched:
+        raise BadInput(
+            "aa=true repeats a pruned cell that is decoded together with others, and this panel has none; add such a "
+            "policy and contract, or give aa=false"
+        )
+    first = batched[0]
     label, identity = f"{first.label} (A/A)", {**first.identity, "replica": 1}
     return [replace(first, label=label, identity=identity, repeats=first.identity)]
 

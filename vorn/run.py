@@ -76,7 +76,8 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
         evaluation.loggers.extend(make_loggers(cfg, evaluation))
     try:
         if todo:
-            print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells; the rest is measured")
+            rest = "; the rest is measured" if len(todo) < len(fixtures) else ""
+            print(f"measuring {len(todo)} of {len(fixtures)} fixtures x {len(plan.cells)} cells{rest}")
             module = _module(cfg, settings, checkpoint, evaluation, device)
             items = WorkItems(fixtures, evaluation.fingerprints, renderer, with_answers=bool(cfg.outcome.nll))
             _measure(module, evaluation, items, _trainer(cfg, callbacks, device, out_dir))

@@ -97,7 +97,7 @@ class Work:
         prompt_prefill: the prefill of the whole prompt, made when it is first asked for, shared by all contracts, with
             the signals of the cells whose contract scores the prompt.
         needs: which signals cells score.
-        prune: what each of some cells keeps of a text that was read with these signals.
+        prune_cells: what each of some cells keeps of a text that was read with these signals.
         policies: of the panel's pruned cells by id, for contracts that choose at several moments.
     """
 

@@ -54,6 +54,8 @@ def audit_ledger(path: Path) -> LedgerAudit:
     problems: dict[str, None] = {}
     n_regraded = 0
     for seen in contents.observations:
+        if seen.resume is not None:  # of the second domain: nothing is kept of a prompt, and nothing graded
+            continue
         findings += _sanity(seen)
         if seen.outcome is None:
             continue
@@ -90,6 +92,8 @@ def _notes(contents: LedgerContents) -> Iterator[str]:
         yield f"{torn} torn last lines: a writer was killed, and a rerun measures what was lost"
     if contents.duplicates:
         yield f"{contents.duplicates} observations were measured again; the first of a cell and fixture counts"
+    if resumes := sum(seen.resume is not None for seen in contents.observations):
+        yield f"{resumes} observations are warm resumes, which have no completion to grade again"
     if failed:
         yield f"{failed} observations are errors and have no outcome"
     fixtures = {(seen.evaluation_id, seen.fixture_id) for seen in contents.observations}
@@ -140,18 +144,30 @@ def _regraded(seen: Observation) -> Iterator[Finding]:
         yield Finding("graded text", f"{where}: recorded {seen.answer_graded!r}, {seen.grade} reads otherwise")
 
 
+def _counts_context(seen: Observation) -> bool:
+    """Whether the contract's budget is one of the context, without the question."""
+    return seen.contract.split("(")[0] in ("context_once", "summarize")
+
+
+def _on_top(seen: Observation) -> int:
+    """Entries that are kept beside the budget: of the question, where it is read after the eviction."""
+    return seen.contract_work.read_tokens if _counts_context(seen) and seen.contract_work else 0
+
+
 def _sanity(seen: Observation) -> Iterator[Finding]:
     """What no measurement can be: more kept than allowed or there, shares outside 0 to 1, negative amounts."""
     where = f"fixture {seen.fixture_id} in {seen.cell}"
     kept, prompt = seen.kept_tokens, seen.prompt_tokens
     if seen.outcome is not None and kept is not None:
-        if seen.policy != REFERENCE and kept > seen.budget_tokens + SLACK_TOKENS:
+        if seen.policy != REFERENCE and kept > seen.budget_tokens + _on_top(seen) + SLACK_TOKENS:
             yield Finding("budget", f"{where}: {kept:g} tokens kept, the budget is {seen.budget_tokens}")
         if prompt is not None and kept > prompt + SLACK_TOKENS:
             yield Finding("budget", f"{where}: {kept:g} tokens kept of a prompt of {prompt}")
         if seen.policy == REFERENCE and prompt is not None and kept < prompt - SLACK_TOKENS:
             yield Finding("budget", f"{where}: {kept:g} of {prompt} tokens kept, where nothing is evicted")
-    if prompt is not None and seen.budget_tokens != _resolved(seen.budget, prompt):
+    # Of the context, whose length no record holds, a percentage cannot be checked.
+    is_checked = not (_counts_context(seen) and seen.budget.endswith("%"))
+    if prompt is not None and is_checked and seen.budget_tokens != _resolved(seen.budget, prompt):
         yield Finding("budget", f"{where}: budget {seen.budget or 'none'} of {prompt} tokens is {seen.budget_tokens}")
     if seen.evidence_kept is not None and not 0 <= seen.evidence_kept <= 1:
         yield Finding("evidence", f"{where}: evidence_kept={seen.evidence_kept!r}")

@@ -70,7 +70,7 @@ class Bench:
             num_hidden_layers=sizes.layers,
             num_attention_heads=sizes.heads,
             num_key_value_heads=sizes.kv_heads,
-            max_position_embeddings=sizes.tokens + sizes.new_tokens,
+            max_position_embeddings=4 * (sizes.tokens + sizes.new_tokens) + 1024,  # summaries take more than the prompt
             bos_token_id=None,
             eos_token_id=None,
             attn_implementation="sdpa",

@@ -29,6 +29,10 @@ class Contract(Protocol):
     def scores_prompt(self) -> bool:
         """Whether its cells are scored on the shared prefill of the whole prompt, which then captures their signals."""
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether its cells decode together, so that a cell in another slot (A/A) shows the noise of that."""
+
     def check(self, cell: CellSpec) -> None:
         """Raises BadInput for a cell that cannot be measured under it, naming policy and contract."""
 
@@ -37,6 +41,9 @@ class Contract(Protocol):
 
         Raises: BadInput, naming the fixture, if it cannot be measured under this contract.
         """
+
+    def release(self) -> None:
+        """Let go of what is held for later fixtures: memory ran short."""
 
     def measure(self, work: Work) -> list[Measured]:
         """One result per cell of the work, in its order.

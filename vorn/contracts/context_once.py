@@ -34,12 +34,21 @@ class ContextOnce:
         """No: cells are scored on the context."""
         return False
 
+    @property
+    def is_batched(self) -> bool:
+        """They do."""
+        return True
+
     def check(self, cell: CellSpec) -> None:
         """Nothing: every policy can be pruned once."""
 
     def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
         """Those of the context. Raises BadInput if the fixture has no context, or no question."""
         return tokens_of_context(fixture, prompt, reason=_REASON)
+
+    def release(self) -> None:
+        """Forget the context that was read last."""
+        self._held = None
 
     def measure(self, work: Work) -> list[Measured]:
         """All cells of one context, decoded together behind the question."""

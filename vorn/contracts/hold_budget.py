@@ -44,6 +44,11 @@ class HoldBudget:
         """It does."""
         return True
 
+    @property
+    def is_batched(self) -> bool:
+        """They do."""
+        return True
+
     def check(self, cell: CellSpec) -> None:
         """Refuses policies that have no decode rule, and allocations, which have none for decoded entries."""
         if not cell.has_decode_rule:
@@ -60,6 +65,9 @@ class HoldBudget:
     def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
         """All of the prompt."""
         return len(prompt.input_ids)
+
+    def release(self) -> None:
+        """Nothing is held."""
 
     def measure(self, work: Work) -> list[Measured]:
         """All cells of one prefill, decoded together."""

@@ -33,12 +33,20 @@ class PrefillOnce:
         """It does."""
         return True
 
+    @property
+    def is_batched(self) -> bool:
+        """They do."""
+        return True
+
     def check(self, cell: CellSpec) -> None:
         """Nothing: every policy can be pruned once."""
 
     def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
         """All of the prompt."""
         return len(prompt.input_ids)
+
+    def release(self) -> None:
+        """Nothing is held."""
 
     def measure(self, work: Work) -> list[Measured]:
         """All cells of one prefill, decoded together."""

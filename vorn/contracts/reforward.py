@@ -45,6 +45,11 @@ class Reforward:
         """The first dropping is scored on the shared prefill."""
         return True
 
+    @property
+    def is_batched(self) -> bool:
+        """No: they decode one by one."""
+        return False
+
     def check(self, cell: CellSpec) -> None:
         """Raises BadInput for a cell that needs a cache of its own, or of which nothing would ever be dropped."""
         if cell.allocation_config:
@@ -66,6 +71,9 @@ class Reforward:
     def budgeted_tokens(self, fixture: Fixture, prompt: Prompt) -> int:
         """All of the prompt; tokens that are generated later count towards the same budget."""
         return len(prompt.input_ids)
+
+    def release(self) -> None:
+        """Nothing is held."""
 
     def measure(self, work: Work) -> list[Measured]:
         """The cells one after another. A failure is an error of its own cell alone.

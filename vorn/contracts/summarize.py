@@ -47,6 +47,11 @@ class Summarize:
         """No: nothing is scored."""
         return False
 
+    @property
+    def is_batched(self) -> bool:
+        """No: they decode one by one."""
+        return False
+
     def check(self, cell: CellSpec) -> None:
         """Nothing: its cells are its own."""
 
@@ -54,11 +59,15 @@ class Summarize:
         """Those of the context. Raises BadInput if the fixture has no context, or no question."""
         return tokens_of_context(fixture, prompt, reason=_REASON)
 
+    def release(self) -> None:
+        """Nothing is held."""
+
     def measure(self, work: Work) -> list[Measured]:
         """The context is read once for all cells; each writes a summary and answers by itself."""
         fixture, budgets = work.item.fixture, [self._budget(work, cell) for cell in work.cells.values()]
         context = fixture.prompt[: fixture.question_start].rstrip()
         asking = work.item.render(_bare(fixture, context + self.instruction, answer_prefix=""))
+        _check_length(work, len(asking.input_ids), max(budgets))
         read = work.read(asking, frozenset(), seed_text=asking.text, room=max(budgets))
         return [self._cell(work, cell, read, budget) for cell, budget in zip(work.cells.values(), budgets, strict=True)]
 
@@ -74,7 +83,7 @@ class Summarize:
         (summary,) = written.cells
         spent = ContractWork(
             seconds=read.seconds + written.seconds,
-            forwards=1 + max(0, len(summary.token_ids) - 1),
+            forwards=1 + min(len(summary.token_ids), budget - 1),  # the last token of a full budget is not read
             read_tokens=read.signals.prompt_tokens,
             written_tokens=len(summary.token_ids),
         )
@@ -88,6 +97,7 @@ class Summarize:
         if summary.error:
             return _unanswered(cell, budget, f"summary: {summary.error}", spent)
         answer = work.item.answer_ids
+        _check_length(work, len(asked.input_ids), max(work.max_new_tokens, len(answer)))
         again = work.read(asked, frozenset(), seed_text=asked.text, room=max(work.max_new_tokens, len(answer)))
         decoding = work.write(again, work.max_new_tokens, answer)
         (found,) = decoding.cells
@@ -104,6 +114,16 @@ class Summarize:
             kv_bytes=again.cache.kv_bytes(keep_all(again.signals.prompt_tokens, again.signals.device)),
             answer_nll=found.answer_nll,
             contract_work=spent,
+        )
+
+
+def _check_length(work: Work, tokens: int, room: int) -> None:
+    """Raises ValueError if the model has no positions for so many tokens to read and then to write."""
+    most = getattr(work.model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and tokens + room > most:
+        raise ValueError(
+            f"contract=summarize: a text of {tokens} tokens and up to {room} to write exceed the model's {most} "
+            "positions; lower the budget, shorten the prompts or contract.summarize.instruction"
         )
 
 

@@ -206,9 +206,11 @@ class _Run:
             self.generate(groups, attention)
             if self.answer:
                 # A held cache has lost what it evicted meanwhile; of the others the first slots are as they were.
-                groups = [
-                    self.group(rows) if rows[0].hold else group for rows, group in zip(batch, groups, strict=True)
-                ]
+                attention.groups = ()
+                for place, rows in enumerate(batch):
+                    if rows[0].hold is not None:
+                        del groups[place]  # before the new one is made, so that memory never holds both
+                        groups.insert(place, self.group(rows))
                 self.weigh(groups, attention)
         return dict.fromkeys(branches, (len(branches), gather_s / len(branches)))
 
@@ -254,12 +256,18 @@ class _Run:
             logits = self.prefill.last_logits.expand(len(rows), -1)
             if feed:
                 logits = self.forward(groups, attention, [list(feed)] * len(rows), fed)
-                for branch, error in self.evict(groups, [list(feed)] * len(rows)):
-                    self.texts[branch].fail(error)
             total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
             fed += len(feed)
+            if feed and fed < self.room_of_answer:
+                for branch, error in self.evict(groups, [list(feed)] * len(rows)):
+                    self.texts[branch].fail(error)
         for row, nats in zip(rows, total.tolist(), strict=True):
             self.texts[row].weigh(nats)
+
+    @property
+    def room_of_answer(self) -> int:
+        """Tokens that are fed to weigh the answer: its last one is not."""
+        return len(self.opening) + len(self.answer) - 1
 
     def forward(
         self, groups: Sequence[DecodingGroup], attention: GroupAttention, tokens: list[list[int]], fed: int

@@ -132,7 +132,7 @@ def reforward(
         said.error,
         said.answer_nll,
         tuple(run.active),
-        run.evictions,
+        sum(one.evictions for one in runs),
         sum(one.tokens.forwards for one in runs),
         sum(one.tokens.forward_tokens for one in runs),
         sum(one.score_s for one in runs),

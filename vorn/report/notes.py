@@ -104,7 +104,7 @@ def _effort(effort: Effort, cells: int) -> list[str]:
     if effort.cost is not None:
         price = f"{effort.price_per_hour:g}{' (the latest of several prices)' if effort.has_several_prices else ''}"
         lines.append(
-            f"panel cost: {effort.cost:.2f}, for {effort.seconds / 3600:.3g} process hours at {price}, of "
+            f"panel cost: {effort.cost:{'.2f' if effort.cost >= 0.01 else '.2g'}}, for {effort.seconds / 3600:.3g} process hours at {price}, of "
             f"{counted(cells, 'cell')} together: they share their prefills, so that none has a cost of its own"
         )
     return lines

@@ -42,7 +42,8 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     instances = sum(len(one.instances) for one in plan.workloads)
     try:
         if todo:
-            print(f"measuring {len(todo)} of {instances} workload instances; the rest is measured")
+            rest = "; the rest is measured" if len(todo) < instances else ""
+            print(f"measuring {len(todo)} of {instances} workload instances{rest}")
             trainer: Trainer = instantiate(
                 cfg.trainer, accelerator=_accelerator(cfg, engine), callbacks=callbacks, logger=False,
                 default_root_dir=out_dir,
