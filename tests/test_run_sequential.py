@@ -103,3 +103,13 @@ def test_a_cell_measured_twice_gives_the_noise_floor(evaluate: Evaluate, tmp_pat
 def test_an_aa_cell_needs_a_cell_to_repeat() -> None:
     with pytest.raises(BadInput, match="aa=true repeats a pruned cell that is decoded together"):
         plan_panel(composed("policy=[full]", "aa=true"))
+    with pytest.raises(BadInput, match="aa=true repeats a pruned cell that is decoded together"):
+        plan_panel(composed("policy=[vorn]", "contract=[reforward]", "aa=true"))
+
+
+def test_an_aa_cell_repeats_what_decodes_with_others() -> None:
+    plan = plan_panel(
+        composed("policy=[vorn]", "unit=[token]", "budget=[64]", "contract=[reforward,hold_budget]", "aa=true")
+    )
+    (again,) = [cell for cell in plan.cells if cell.is_replica]
+    assert again.contract == "hold_budget"

@@ -102,9 +102,10 @@ def _effort(effort: Effort, cells: int) -> list[str]:
             f"{(effort.reserved_bytes or 0) / 2**30:.1f} GiB reserved at most; longer prompts may not fit"
         )
     if effort.cost is not None:
+        cost = format(effort.cost, ".2f" if effort.cost >= 0.01 else ".2g")
         price = f"{effort.price_per_hour:g}{' (the latest of several prices)' if effort.has_several_prices else ''}"
         lines.append(
-            f"panel cost: {effort.cost:{'.2f' if effort.cost >= 0.01 else '.2g'}}, for {effort.seconds / 3600:.3g} process hours at {price}, of "
+            f"panel cost: {cost}, for {effort.seconds / 3600:.3g} process hours at {price}, of "
             f"{counted(cells, 'cell')} together: they share their prefills, so that none has a cost of its own"
         )
     return lines
