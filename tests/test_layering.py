@@ -171,7 +171,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.states": {"vorn.records"},
-    "vorn.snapshots.tiny": {"vorn.choices"},
+    "vorn.snapshots.tiny": {"vorn.records", "vorn.choices"},
     "vorn.snapshots.material": {"vorn.records"},
     "vorn.snapshots.decay_files": set(),
     "vorn.snapshots.decay": {

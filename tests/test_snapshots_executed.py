@@ -25,7 +25,7 @@ from vorn.snapshots.policies.lru import Lru
 from vorn.snapshots.requests import Request, Talk
 from vorn.snapshots.simulate import Pool
 from vorn.snapshots.states import Reader, State, keys_and_values, probe, restore, snapshot
-from vorn.snapshots.tiny import VOCABULARY, tiny_model
+from vorn.snapshots.tiny import VOCABULARY, load_model, tiny_model
 
 pytestmark = pytest.mark.integration
 TOKENS, TOLERANCE = 100, 2e-5
@@ -188,3 +188,16 @@ def test_a_campaign_on_a_model_finds_what_the_simulated_one_finds(tmp_path: File
         assert real.resume.greedy_equal
         assert len(real.completion.split()) == 3
     assert any(one.outcome for one in found["executed"])
+
+
+def test_a_model_that_is_not_there_is_one_message(tmp_path: File) -> None:
+    with pytest.raises(BadInput, match=r"model .*nowhere' cannot be loaded \(.*\); give tiny/FAMILY \(qwen3_next"):
+        load_model(str(tmp_path / "nowhere"), None)
+
+
+def test_pickled_weights_are_not_read(tmp_path: File) -> None:
+    model = tiny_model("bamba")
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        load_model(str(tmp_path), None)

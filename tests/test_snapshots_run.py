@@ -275,3 +275,10 @@ def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
     with pytest.raises(BadInput, match="no run recorded a verdict"):
         recorded_matrix(replace(ledgers, manifests=(make_manifest(),)))
     assert recorded_matrix(replace(ledgers, observations=(make_observation(),))) is None
+
+
+def test_a_trace_without_a_file_is_one_message() -> None:
+    with pytest.raises(
+        BadInput, match=r"workload.trace.path is required and not given; give it as workload.trace.path="
+    ):
+        plan_campaign(composed("experiment=warm_resume", "workload=[trace]"))

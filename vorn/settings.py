@@ -130,14 +130,19 @@ def refuse_twice(field: str, values: Sequence[object]) -> None:
         raise BadInput(f"{field}=[{','.join(texts)}] names {twice} twice; name every value once")
 
 
+def check_given(cfg: DictConfig) -> None:
+    """Raise BadInput for the first setting without a default that was not given."""
+    for field in _missing(raw(cfg)):
+        raise BadInput(f"{field} is required and not given; give it as {field}=VALUE")
+
+
 def check_settings(cfg: DictConfig) -> None:
     """Raise BadInput for the first setting outside the axes that is missing, unknown or out of range."""
     known = top_level_keys(conf_dirs())
     for key in raw(cfg):
         if key not in known:
             raise unknown("key", key, known - {"hydra"}, "It stands at the top level of the configuration.")
-    for field in _missing(raw(cfg)):
-        raise BadInput(f"{field} is required and not given; give it as {field}=VALUE")
+    check_given(cfg)
     whole("seed", cfg.seed, 0)
     whole("limit", cfg.limit, 1, null="all fixtures of the task")
     choice("fuse", cfg.fuse, (True, False))

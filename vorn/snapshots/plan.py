@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from vorn.choices import conf_dirs, load, options, raw, unknown
 from vorn.records import REFERENCE, BadInput, digest
-from vorn.settings import choice, expand, refuse_twice, resolved, text, whole
+from vorn.settings import check_given, choice, expand, refuse_twice, resolved, text, whole
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.cost import Cost
 from vorn.snapshots.index import ORDERS
@@ -66,6 +66,7 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
     Raises: BadInput for the first mistake, naming field, value, what is legal and the remedy.
     """
     _refuse_other_job()
+    check_given(cfg)
     node = resolved(cfg)
     placement = Placement(**node["placement"])
     cost: Cost = instantiate(node["cost"], _convert_="all")

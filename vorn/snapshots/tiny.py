@@ -10,6 +10,7 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from vorn.choices import unknown
+from vorn.records import BadInput
 
 VOCABULARY = 128
 _TINY = "tiny/"
@@ -110,8 +111,20 @@ def tiny_model(family: str) -> PreTrainedModel:
 
 
 def load_model(name: str, revision: str | None) -> PreTrainedModel:
-    """`tiny/FAMILY`, a local folder, or a Hub id, in float32 and eval mode."""
+    """`tiny/FAMILY`, a local folder, or a Hub id, in float32 and eval mode; weights as safetensors alone.
+
+    Raises: BadInput for a model that is not there, or cannot be loaded.
+    """
     if name.startswith(_TINY):
         return tiny_model(name.removeprefix(_TINY))
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=torch.float32)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype=torch.float32, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"model {name!r} cannot be loaded ({reason}); give {_TINY}FAMILY ({', '.join(FAMILIES)}), a folder written "
+            "by save_pretrained with safetensors, or an id on the Hugging Face Hub"
+        ) from error
     return model.eval().requires_grad_(False)
