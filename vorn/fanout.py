@@ -57,6 +57,12 @@ def count_processes(cfg: DictConfig) -> int:
         raise BadInput(f"trainer.devices={devices} names GPUs and there is none; on CPUs give a number of processes")
     if gpus and (max(named) >= gpus if named else devices > gpus):
         raise BadInput(f"trainer.devices={devices}: there are {gpus} GPUs here, numbered from 0; name some of them")
+    cores = os.cpu_count() or 1
+    if not gpus and devices > max(2, cores):
+        raise BadInput(
+            f"trainer.devices={devices}: each is a process with a model of its own, and there are {cores} cores and no "
+            f"GPU here; give at most {max(2, cores)}"
+        )
     return len(named) if named else int(devices)
 
 
