@@ -21,7 +21,7 @@ from vorn.kv.signals import ModelShape, Signal
 from vorn.memory import Relief, Watch, is_out_of_memory
 from vorn.models.prompts import Prompt
 from vorn.records import BadInput, FixtureRun, Observation
-from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt
+from vorn.work import Measured, Needs, Prune, Pruned, Reading, Work, free_memory, read_prompt, spelled
 
 _LOG = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class EvictionModule(LightningModule):
 
     def _observe(self, item: WorkItem, measured: Measured, run: FixtureRun, peak: int) -> Observation:
         settings, cell, fixture = self.settings, measured.cell, item.fixture
-        completion = self._text(measured.token_ids)
+        completion = spelled(self.tokenizer, measured.token_ids)
         graded = grade(fixture.grade or settings.grade, completion, fixture.answers)
         return Observation(
             cell_id=cell.cell_id(settings.evaluation_id),
@@ -184,9 +184,6 @@ class EvictionModule(LightningModule):
             contract_work=measured.contract_work,
             fixture_run=run,
         )
-
-    def _text(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _failed(cell: CellSpec, budgeted_tokens: int, error: str) -> Measured:

@@ -182,7 +182,7 @@ class Work:
 
     def text(self, token_ids: Sequence[int]) -> str:
         """What tokens spell, special ones left out."""
-        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return spelled(self.tokenizer, token_ids)
 
     def _measured(
         self, read: Prefill, pruned: Pruned, decoded: Decoded | None, decoding: Decoding, question_tokens: int
@@ -225,6 +225,11 @@ def read_prompt(
         seed=fixture_seed(item.fixture.fixture_id),
         evidence=item.prompt.evidence,
     )
+
+
+def spelled(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """What tokens spell, special ones left out."""
+    return str(tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def free_memory(device: torch.device) -> None:

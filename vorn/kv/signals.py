@@ -184,7 +184,7 @@ class LastAttention:
 
     def accumulator(self, shape: ModelShape, prompt_tokens: int) -> Accumulator:
         """Collects it, for one prompt."""
-        return _AttentionAccumulator(shape, prompt_tokens, partial(_last_rows, self.queries))
+        return AttentionAccumulator(shape, prompt_tokens, partial(_last_rows, self.queries))
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class ColumnSums:
 
     def accumulator(self, shape: ModelShape, prompt_tokens: int) -> Accumulator:
         """Collects it, for one prompt."""
-        return _AttentionAccumulator(shape, prompt_tokens, _column_sums)
+        return AttentionAccumulator(shape, prompt_tokens, _column_sums)
 
 
 # What a chunk adds to the [T] totals of a layer: (weights [Hkv, group, columns] float32, position of column 0).
@@ -217,26 +217,33 @@ def _column_sums(call: AttentionCall, prompt_tokens: int) -> Iterator[tuple[Tens
         yield weights.sum(dim=2), call.first_key + begin
 
 
-class _AttentionAccumulator:
+class AttentionAccumulator:
+    """Sums what `mass` gives of each call: [L, H, T] float32, from `before` [L, H, n] on where that is given."""
+
     residual_layers: frozenset[int] = frozenset()
 
-    def __init__(self, shape: ModelShape, prompt_tokens: int, mass: ChunkMass) -> None:
+    def __init__(self, shape: ModelShape, prompt_tokens: int, mass: ChunkMass, before: Tensor | None = None) -> None:
+        self.before = before
         self.shape = shape
         self.prompt_tokens = prompt_tokens
         self.mass = mass
         self.total: Tensor | None = None
 
     def on_attention(self, layer: int, call: AttentionCall) -> None:
+        """Adds what the call gives."""
         if self.total is None:
             size = (self.shape.layers, self.shape.query_heads, self.prompt_tokens)
             self.total = torch.zeros(size, dtype=torch.float32, device=call.query.device)
+            if self.before is not None:
+                self.total[..., : self.before.shape[-1]] = self.before
         for weights, first in self.mass(call, self.prompt_tokens):
             self.total[layer, :, first : first + weights.shape[-1]] += weights.flatten(0, 1).to(self.total.device)
 
     def on_residual(self, layer: int, hidden: Tensor, first: int) -> None:
-        pass
+        """Never called."""
 
     def result(self) -> Tensor:
+        """The sums."""
         if self.total is None:
             raise RuntimeError("no attention was captured: the model's attention did not go through the override")
         return self.total
