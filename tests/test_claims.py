@@ -247,3 +247,18 @@ def test_claims_are_made_in_order_as_the_first_become_free(bench):
     assert all(later == earlier + 1 for earlier, later in pairwise(order))
     for claims, _ in writers:
         claims.close()
+
+
+@pytest.mark.parametrize(
+    "line", ["7", "null", "{}", '{"writer": 1, "machine": "m", "fixture_id": null, "cell_ids": []}']
+)
+def test_a_list_that_holds_what_is_no_claim_is_refused_by_its_line(bench, line):
+    claims, work = bench.join()
+    next(work)
+    with (bench.folder / LIST).open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(BadInput) as caught:
+        next(work)
+    assert line[:20] in str(caught.value)
+    assert "remove the file" in str(caught.value)
+    claims.close()

@@ -271,6 +271,15 @@ def test_the_terminal_table_has_a_row_per_cell_also_at_80_columns():
     assert [line.split()[0] for line in table[: len(report.cells)]] == [cell.cell for cell in report.cells]
 
 
+def test_a_long_name_is_broken_between_its_parts_and_never_within_one():
+    long = {"policy": "expected_attention", "params": "n_future=512,n_sink=4,use_vnorm=true", "unit": "sentence"}
+    text = shown(report_of(*run_cell("10", **long), *run_cell("1", policy="full")), width=80)
+    (first,) = [place for place, line in enumerate(text.splitlines()) if line.startswith("expected_attention(  ")]
+    parts = [line[:30].split()[0] for line in text.splitlines()[first:] if line.strip()][:3]
+    assert parts == ["expected_attention(", "n_future=512,n_sink=4,", "use_vnorm=true)/sentence/64"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_square_brackets_in_names_are_text_and_not_markup():
     report = report_of(*run_cell("10", policy="a", params="x=[red]", model="m[bold]"), *run_cell("1", policy="full"))
     text = shown(report)

@@ -24,6 +24,13 @@ def test_of_different_plans_the_latest_is_used_and_that_is_said():
     assert note == "the runs recorded different plans (alpha 0.1 then 0.05, margin 0.02 then 0.05): the latest is used"
 
 
+def test_plans_are_told_apart_in_the_words_of_a_configuration():
+    _, (note,) = resolve_plan(
+        recorded({"families": ["vs_full"]}, {"families": ["vs_full", "policies"], "split": "select"})
+    )
+    assert "(families [vs_full] then [vs_full,policies], split null then select)" in note
+
+
 def test_a_ledger_without_a_plan_gets_the_packaged_one():
     plan, (note,) = resolve_plan([make_manifest(config={"seed": 3})])
     assert plan == packaged_plan()

@@ -21,7 +21,7 @@ from typing import Any
 
 from vorn.ledger import make_folder, writable
 from vorn.pulse import Pulse, is_alive, machine
-from vorn.records import Observation
+from vorn.records import BadInput, Observation
 
 LIST = "claims"
 
@@ -76,7 +76,7 @@ class Claims:
             todo: cell ids without an outcome, by fixture id, in order.
             is_active: whether a cell is still wanted; asked for every claim.
             refresh: observations that have landed in the ledger since the last call.
-        Raises: BadInput if the folder does not take the list of claims.
+        Raises: BadInput if the folder does not take the list of claims, or the list holds what is no claim.
         """
         pending = {fixture: list(cells) for fixture, cells in todo.items()}
         while True:
@@ -166,12 +166,17 @@ class Claims:
                 one = json.loads(line)
             except ValueError:
                 continue
-            name, claim = one["writer"], None
-            if one["fixture_id"] is not None:
-                claim = Claim(one["fixture_id"], tuple(one["cell_ids"]))
+            try:
+                name, where, claim = _claimed(one)
+            except (KeyError, TypeError) as error:
+                raise BadInput(
+                    f"claims {self._folder / LIST} has the line {line[:80].decode(errors='replace')!r}: legal is what "
+                    "this program wrote there; remove the file when no process works on the evaluation, nothing "
+                    "measured is in it"
+                ) from error
             if name == self._name:
                 continue
-            writer = self._others.setdefault(name, _Writer(one["machine"], None))
+            writer = self._others.setdefault(name, _Writer(where, None))
             if writer.current is not None:
                 self._tried.setdefault(writer.current.fixture_id, set()).update(writer.current.cell_ids)
             writer.current = claim
@@ -213,3 +218,11 @@ class Claims:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.alive"
+
+
+def _claimed(one: Mapping[str, Any]) -> tuple[str, str, Claim | None]:
+    """Writer, machine, and what it has in flight. Raises: KeyError, TypeError if the line is not a claim's."""
+    name, where, fixture = one["writer"], one["machine"], one["fixture_id"]
+    if not isinstance(name, str) or not isinstance(where, str) or not isinstance(fixture, str | None):
+        raise TypeError("not texts")
+    return name, where, None if fixture is None else Claim(fixture, tuple(one["cell_ids"]))

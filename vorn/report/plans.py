@@ -67,5 +67,12 @@ def _differing(plans: Sequence[TestPlan]) -> str:
     for field in fields(TestPlan):
         values = list(dict.fromkeys(getattr(plan, field.name) for plan in plans))
         if len(values) > 1:
-            parts.append(f"{field.name} {' then '.join(map(str, values))}")
+            parts.append(f"{field.name} {' then '.join(map(_spelled, values))}")
     return ", ".join(parts)
+
+
+def _spelled(value: Any) -> str:
+    """As a user writes it in a configuration."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_spelled, value))}]"
+    return "null" if value is None else str(value)

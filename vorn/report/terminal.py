@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, sum
 from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent, printable
 
 SHOWN = 12  # strongest comparisons per family; report.md and pairs.csv have all
+NUMBERS = 50  # columns of the terminal that the numbers of the table of cells take at most
 BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words what the families say
 
 
@@ -25,7 +27,7 @@ def print_report(report: Report, console: Console) -> None:
     report = printable(report)
     for evaluation in report.evaluations:
         console.print(Text(f"\n{heading(evaluation, report)}: {evaluation.n_fixtures} fixtures", style="bold"))
-        console.print(_cell_table(evaluation))
+        console.print(_cell_table(evaluation, console.width))
         if evaluation.subtasks:
             count = len({row.subtask for row in evaluation.subtasks})
             console.print(Text(f"rates of its {count} sub-tasks are in tasks.csv and report.md"))
@@ -75,7 +77,7 @@ def _print_list(items: Sequence[str | Text], console: Console) -> None:
     console.print(grid)
 
 
-def _cell_table(evaluation: EvaluationReport) -> Table:
+def _cell_table(evaluation: EvaluationReport, width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("\ncell", overflow="fold")
     interval = "sequence" if evaluation.plan.is_sequential else "Wilson"
@@ -84,10 +86,21 @@ def _cell_table(evaluation: EvaluationReport) -> Table:
     extra = [NATS[0].replace(" ", "\n")] if graded else []  # the difference stands in report.md: labels need the room
     for title in ("kept\ntokens", "evidence\nkept", "\nhits", "\nrate", level, "\nerrors", *extra):
         table.add_column(title, justify="right", no_wrap=True)
+    room = width - NUMBERS - 8 * len(extra)
     for cell in evaluation.cells:
-        row = [*_cell(cell), *graded.get(cell.cell_id, ())[:1]]
+        row = [_folded(cell.cell, room), *_cell(cell)[1:], *graded.get(cell.cell_id, ())[:1]]
         table.add_row(*map(Text, row), style="bold" if cell.is_reference else "")
     return table
+
+
+def _folded(label: str, width: int) -> str:
+    """The label on lines of at most `width` characters, broken between its parts where they allow it."""
+    lines = [""]
+    for part in re.split(r"(?<=[/, (])", label):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _cell(cell: CellRow) -> list[str]:
