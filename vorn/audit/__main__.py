@@ -18,8 +18,8 @@ from vorn.records import BadInput
 
 EXIT_BAD_INPUT, EXIT_NOT_WRITTEN, EXIT_DISAGREEMENT = 1, 4, 5
 CODES = (
-    "exit codes: 0 everything agrees; 1 something could not be read, the rest was audited; 4 --json or --html could "
-    "not be written; 5 something disagrees"
+    "exit codes: 0 everything agrees; 1 something could not be read, the rest was audited, or --html has no row to "
+    "show; 4 --json or --html could not be written; 5 something disagrees"
 )
 
 
