@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from tests.composing import composed
 from vorn.ledger import read_ledger
 from vorn.panel import plan_panel
-from vorn.records import Fixture, Observation
+from vorn.records import Axes, Fixture, Observation
 from vorn.report import build_report, print_report, write_report
 from vorn.report.markdown import render
 
@@ -85,7 +85,7 @@ class OfTwo:
             prompt = f"{name} " + "a word of many " * 20
             yield Fixture(
                 fixture_id=f"{name}-0", prompt=prompt, answer_prefix="", question_start=9, answers=("c",),
-                evidence=((0, 2),), task=name,
+                evidence=((0, 2),), task=name, axes=Axes(down="letters", down_at=len(name), across="cwe", across_at=1),
             )  # fmt: skip
 
 
@@ -104,4 +104,5 @@ def test_a_run_records_of_which_sub_task_a_fixture_is(random_checkpoint: Path, t
         ("vt-0", "vt", "niah_multikey"),
         ("cwe-0", "cwe", "niah_multikey"),
     }
+    assert {(one.fixture_id, one.axes.down_at) for one in seen if one.axes} == {("vt-0", 2), ("cwe-0", 3)}
     assert len((tmp_path / "out" / "tasks.csv").read_text().splitlines()) == 1 + 2 * 2
