@@ -12,6 +12,7 @@ from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
 from vorn.report.columns import make_columns
 from vorn.report.effort import effort
+from vorn.report.grid import grid_rows
 from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
@@ -85,6 +86,7 @@ def _evaluation(
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, columns, plan)),
         selection=tested.rows,
         subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
+        grid=tuple(grid_rows(cells, by_cell, lambda group: _cell(group, plan))),
         losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
         effort=effort(observations, manifests),
