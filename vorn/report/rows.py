@@ -110,6 +110,7 @@ class PairRow:
     nll_high: float | None
     nll_p: float | None
     nll_p_holm: float | None
+    subtask: str  # on whose fixtures alone it is; "" on all
 
     @property
     def is_real(self) -> bool:
@@ -258,7 +259,7 @@ class EvaluationReport:
     effort: Effort | None  # None where no ledger says
 
     def family(self, name: str) -> list[PairRow]:
-        """The comparisons of one of `vorn.stats.FAMILIES`."""
+        """The comparisons of one of `vorn.stats.FAMILIES`, or those of policies by sub-task."""
         return [pair for pair in self.pairs if pair.family == name]
 
 

@@ -10,7 +10,6 @@ from vorn.report.losses import CEILING, WITHOUT, LossRow
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, SelectionRow
 from vorn.report.summaries import BUDGETS, TITLES
 from vorn.report.words import LOSSES, NATS, loss_sentences, margin_points, nats, percent, points, ratio
-from vorn.stats import FAMILIES
 
 CELLS = "Cells"
 SUBTASKS = "Mean outcome by sub-task"
@@ -36,9 +35,11 @@ def tables(evaluation: EvaluationReport) -> Iterator[Table]:
         yield Table(SUBTASKS, ("cell", *names, "total"), tuple(_by_subtask(evaluation, names)))
     if fits_on_a_map(main_axes(evaluation.grid)):
         yield _along_axes(evaluation)
-    for name in FAMILIES:
+    for name, title in TITLES.items():
         if pairs := evaluation.family(name):
-            yield Table(TITLES[name], _pair_header(level), tuple(map(_pair, pairs)))
+            where = ("sub-task",) if pairs[0].subtask else ()
+            rows = tuple((*((pair.subtask,) if where else ()), *_pair(pair)) for pair in pairs)
+            yield Table(title, (*where, *_pair_header(level)), rows)
     if evaluation.budgets:
         counts = ("lhs", "rhs", "budgets", "n", "full missed", "excluded", "lhs never", "rhs never")
         yield Table(BUDGETS, (*counts, f"ratio, {level}", "p", "p(Holm)"), tuple(map(_budget, evaluation.budgets)))

@@ -31,7 +31,6 @@ from vorn.report.style import drawing, images, inline
 from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
 from vorn.report.tables import CELLS, GRID, SUBTASKS, Table, tables
 from vorn.report.words import CONTRADICTION, LOSSES, heading, how_to_read
-from vorn.stats import FAMILIES
 from vorn.views import View
 
 
@@ -101,7 +100,7 @@ class Section:
     @property
     def families(self) -> list[tuple[str, str]]:
         """Name and title of those with comparisons."""
-        return [(name, TITLES[name]) for name in FAMILIES if TITLES[name] in self.tables]
+        return [(name, title) for name, title in TITLES.items() if title in self.tables]
 
     @property
     def other_tables(self) -> list[Table]:
@@ -187,10 +186,10 @@ def _drawings(
     alone = Report(evaluations=(evaluation,), damaged=(), disagreements=(), duplicates=0)
     noted = captions.outcomes_caption(evaluation)
     candidates = [("outcomes", "Outcome against budget", noted, build_figure(alone) if noted else None)]
-    for name in FAMILIES:
+    for name, title in TITLES.items():
         pairs = evaluation.family(name)
         figure = forest_figure(pairs, evaluation.noise) if pairs else None
-        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs, evaluation.noise), figure))
+        candidates.append((f"forest-{name}", title, captions.forest_caption(pairs, evaluation.noise), figure))
     maps, differences = mean_maps(evaluation), difference_maps(evaluation)
     granularity = granularity_figure(evaluation)
     layers = layers_figure(evaluation)
