@@ -143,6 +143,18 @@ def test_where_an_axis_has_too_many_values_it_is_said_and_nothing_is_drawn(tmp_p
     assert not (tmp_path / "grid.csv").exists()
 
 
+def test_cells_that_only_failed_or_only_repeat_others_are_no_reason_to_fail() -> None:
+    failed = build_report(make_contents(*placed(run_cell("xxxxxx")), *placed(run_cell("111111", policy="full"))))
+    empty = next(axes for axes in mean_maps(failed.evaluations[0]).axes if axes.get_title() == "tova/token/64")
+    assert (list(empty.texts), empty.images[0].get_array().count()) == ([], 0)
+    assert difference_maps(failed.evaluations[0]) is None
+    assert "grid-difference" not in {one.name for one in build_page(failed, []).drawings}
+    again = [replace(seen, replica_of="another", cell_id="again", cell="again") for seen in placed(run_cell("101010"))]
+    repeated = build_report(make_contents(*again))
+    assert mean_maps(repeated.evaluations[0]) is None
+    assert "Heat maps" not in build_page(repeated, []).html
+
+
 def test_the_text_has_the_means_along_each_axis_and_the_page_the_maps() -> None:
     report = grid_report(policy="<b>tova")
     lines = render(report).splitlines()

@@ -20,11 +20,11 @@ _SMALL, _SMALLER = 8, 7  # points
 
 def mean_maps(evaluation: EvaluationReport) -> Any:
     """The matplotlib Figure of mean outcomes, a map per cell; None if there are no axes, or too many values on one."""
-    rows = main_axes(evaluation.grid)
-    if not fits_on_a_map(rows):
+    rows, cells = main_axes(evaluation.grid), shown_cells(evaluation)
+    if not cells or not fits_on_a_map(rows):
         return None
     label = f"{outcome_name(evaluation.cells)}, %"
-    return _figure(shown_cells(evaluation), rows, {"cmap": SCALE, "vmin": 0, "vmax": 100}, label)
+    return _figure(cells, rows, {"cmap": SCALE, "vmin": 0, "vmax": 100}, label)
 
 
 def difference_maps(evaluation: EvaluationReport) -> Any:
