@@ -164,13 +164,14 @@ def _summary(report: Report) -> dict[str, Any]:
     """Numbers by which runs are compared: of every cell and pair, and one for all pruned cells together."""
     means = {f"mean_outcome/{cell.cell}": cell.mean_outcome for cell in report.cells if cell.mean_outcome is not None}
     pruned = [cell for cell in report.cells if not cell.is_reference and not cell.replica_of and cell.n]
+    whole = [pair for pair in report.pairs if not pair.subtask]
     total = sum(cell.n * (cell.mean_outcome or 0.0) for cell in pruned)
     return {
         **means,
         **({"mean_outcome": total / sum(cell.n for cell in pruned)} if pruned else {}),
-        **{f"p_holm/{pair.family}/{pair.lhs} vs {pair.rhs}": pair.p_holm for pair in report.pairs},
-        "pairs": len(report.pairs),
-        "real_differences": sum(pair.is_real for pair in report.pairs),
+        **{f"p_holm/{pair.family}/{pair.lhs} vs {pair.rhs}": pair.p_holm for pair in whole},
+        "pairs": len(whole),
+        "real_differences": sum(pair.is_real for pair in whole),
     }
 
 

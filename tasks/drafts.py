@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tasks.fitting import Lengths
-from vorn.records import BadInput, Fixture
+from vorn.records import Axes, BadInput, Fixture
 
 PREFIX_TURNS = ("assistant", "user", "none")
 
@@ -44,6 +44,7 @@ class Draft:
     prefix: str  # the beginning of the answer; "" for none
     answers: tuple[str, ...]
     cluster: str = ""
+    axes: Axes | None = None
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def fixture(self, fixture_id: str, turn: str) -> Fixture:
@@ -57,6 +58,7 @@ class Draft:
             answers=self.answers,
             evidence=tuple(self.context.evidence),
             cluster=self.cluster,
+            axes=self.axes,
             metadata={**self.metadata, "answer_prefix_turn": turn if self.prefix else "none"},
         )
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.drafts import Draft, Generated, Writing, check_whole
 from tasks.haystack import check_essay, read_essay
 from tasks.ruler_niah import Question, distinct, needle
-from vorn.records import BadInput, Fixture
+from vorn.records import Axes, BadInput, Fixture
 
 
 @dataclass(frozen=True, kw_only=True)
 class NiahGrid:
     """One needle of RULER's form per prompt, in an essay; every depth at every length, then all of them again.
 
-    Metadata of a fixture are `length_tokens` and `depth`, the axes of a heat map.
+    The axes of a fixture are `depth`, down the heat map, and `length_tokens`, across it.
 
     Attributes:
         lengths: most tokens of rendered prompt and completion together, one row of the grid each.
@@ -78,6 +78,7 @@ class _Row(Generated):
         rng = random.Random(f"{self.name}/{self.seed}/{self.sequence_tokens}/{depth:g}/{again}")
         key, value = distinct(rng, "words", 1, set())[0], distinct(rng, "numbers", 1, set())[0]
         question = Question("numbers", [key], (value,))
+        axes = Axes(down="depth", down_at=depth, across="length_tokens", across_at=self.sequence_tokens)
 
         def make(sentences: int) -> Draft:
             place, words = int(sentences * depth), essay.words_of(sentences)
@@ -86,7 +87,7 @@ class _Row(Generated):
             writing.add(before + " " if before else "")
             writing.add(needle("numbers", key, value), evidence=True)
             writing.add(" " + after if after else "")
-            return question.draft(writing, length_tokens=self.sequence_tokens, depth=depth)
+            return replace(question.draft(writing), axes=axes)
 
         draft = self.fitted(make, essay.sentence_pieces)
         name = f"{self.name}/seed{self.seed}/{self.sequence_tokens}/{depth:g}/{again}"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vorn.records import BadInput, Fixture
+from vorn.records import Axes, BadInput, Fixture
 
 _KEYS = {
     "id", "prompt", "messages", "context", "question", "answers", "answer_prefix", "evidence", "cluster", "metadata",
+    "axes",
 }  # fmt: skip
 
 
@@ -24,7 +25,8 @@ class JsonLines:
     they are; `prompt`; `messages`, one user message and possibly an assistant message that begins the answer. Without a
     `question`, context and question are not told apart: `question_start` is 0. Optional: `answer_prefix`, the beginning
     of the answer; `evidence`, texts of the prompt, all places of which are evidence, or [start, end] pairs of
-    characters; `cluster`, the same text for fixtures that share a context; `metadata`, an object of texts and numbers.
+    characters; `cluster`, the same text for fixtures that share a context; `axes`, an object of two names with
+    numbers, the fixture's place down and across a heat map; `metadata`, an object of texts and numbers.
 
     Attributes:
         name: of the task.
@@ -90,6 +92,7 @@ def read_fixture(line: str, where: str) -> Fixture:
         answers=_answers(row, where),
         evidence=_evidence(row, prompt, where),
         cluster=_text(row, "cluster", where) if "cluster" in row else "",
+        axes=_axes(row, where),
         metadata=_metadata(row, where),
     )
 
@@ -169,6 +172,23 @@ def occurrences(text: str, within: str) -> list[tuple[int, int]]:
         spans.append((start, start + len(text)))
         start = within.find(text, start + len(text))
     return spans
+
+
+def _axes(row: Mapping[str, Any], where: str) -> Axes | None:
+    """The first name runs down, the second across."""
+    if "axes" not in row:
+        return None
+    value = row["axes"]
+    if isinstance(value, dict) and len(value) == 2 and all(type(one) in (int, float) for one in value.values()):
+        (down, down_at), (across, across_at) = value.items()
+        try:
+            return Axes(down=down, down_at=down_at, across=across, across_at=across_at)
+        except ValueError as error:
+            raise BadInput(f"{where}: {error}; repair the line") from error
+    raise BadInput(
+        f"{where}: axes={value!r}; legal is an object of two names, each with a number: what runs down the heat map, "
+        "then what runs across; repair the line"
+    )
 
 
 def _metadata(row: Mapping[str, Any], where: str) -> Mapping[str, str | int | float]:

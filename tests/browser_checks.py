@@ -17,6 +17,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from vorn.records import Axes
 from vorn.report import Report, build_report, write_page
 from vorn.views import View
 
@@ -39,10 +40,11 @@ def found(names: tuple[str, ...]) -> str:
 
 @pytest.fixture(scope="session")
 def report() -> tuple[Report, list[Any], View]:
-    """The panel of the tests; on f30 everyone says something hostile, and its prompt can be seen."""
+    """The panel of the tests, on a heat map; on f30 everyone says something hostile, and its prompt can be seen."""
+    places = [Axes(down="depth", down_at=depth, across="tokens", across_at=9) for depth in (0, 0.5, 1)]
     cells = [
         replace(seen, completion=HOSTILE, answer_graded=HOSTILE) if seen.fixture_id == "f30" else seen
-        for seen in make_panel()
+        for seen in (replace(seen, axes=places[seen.fixture_index % 3]) for seen in make_panel())
     ]
     ends = [len("".join(WORDS[: place + 1])) for place in range(len(WORDS))]
     view = View(
@@ -122,7 +124,7 @@ def test_the_page_fits_its_width_and_follows_the_colour_scheme(browser: Chrome, 
     images = browser.execute_script(
         "return [...document.querySelectorAll('figure svg')].map((one) => one.clientHeight)"
     )
-    assert len(images) == 7
+    assert len(images) == 9
     assert min(images) > 100
 
 

@@ -12,14 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vorn.jsonl import decode, encode, observation, parse
-from vorn.records import BadInput, ContractWork, FixtureRun, Look, Observation, Resume
+from vorn.records import Axes, BadInput, ContractWork, FixtureRun, Look, Observation, Resume
 
 WHOLE: dict[str, Any] = json.loads(encode([make_observation()]))
 _TYPED = {"int": 1, "float": 1.0, "bool": True, "str": "a"}
 PARTS = {
     name: {field.name: _TYPED.get(str(field.type)) for field in dataclasses.fields(part)}
-    for name, part in (("resume", Resume), ("contract_work", ContractWork), ("fixture_run", FixtureRun))
+    for name, part in (
+        ("resume", Resume),
+        ("contract_work", ContractWork),
+        ("fixture_run", FixtureRun),
+        ("axes", Axes),
+    )
 }
+PARTS["axes"]["across"] = "another name than the first"
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -82,6 +88,8 @@ def test_what_this_version_writes_is_read_fast_and_its_repeated_texts_are_held_o
         encode([make_manifest()]),
         encode([Look(evaluation_id="e0", created="now", fixtures=1)]),
         json.dumps(WHOLE | {"resume": {"policy": "lru"}}).encode(),
+        json.dumps(WHOLE | {"axes": {"down": "a", "down_at": 1, "across": "a", "across_at": 1}}).encode(),
+        json.dumps(WHOLE | {"axes": {"down": "a", "down_at": 10**400, "across": "b", "across_at": 1}}).encode(),
         json.dumps(WHOLE | {"outcome": 2.0}).encode(),
         json.dumps(WHOLE | {"outcome": None}).encode(),
         json.dumps(WHOLE | {"error": "both"}).encode(),

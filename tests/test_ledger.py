@@ -12,7 +12,7 @@ import pytest
 from factories import make_manifest, make_observation
 
 from vorn.ledger import LedgerWriter, read_ledger
-from vorn.records import BadInput, Look
+from vorn.records import Axes, BadInput, Look
 
 
 def write_segment(folder: Path, *observations, created: str = "2031-01-01", name: str | None = None) -> Path:
@@ -264,6 +264,17 @@ def test_a_ledger_older_than_sub_tasks_has_none(tmp_path):
     path = write_segment(tmp_path, new, old)
     edit_line(path, 3, subtask=...)
     assert read_ledger(tmp_path).observations == (new, old)
+
+
+def test_the_place_on_a_heat_map_is_read_back_and_older_ledgers_have_none(tmp_path):
+    axes = Axes(down="depth", down_at=0.25, across="length_tokens", across_at=500)
+    new, old = make_observation(axes=axes), make_observation(fixture_id="f1")
+    path = write_segment(tmp_path, new, old)
+    edit_line(path, 3, axes=...)
+    assert read_ledger(tmp_path).observations == (new, old)
+    edit_line(path, 2, axes={"down": "depth", "down_at": 0, "across": "depth", "across_at": 1})
+    with pytest.raises(BadInput, match=r"line 2: axes 'depth' and 'depth': legal are two names that differ"):
+        read_ledger(tmp_path)
 
 
 def test_a_line_that_is_json_but_no_object_is_refused(tmp_path):

@@ -32,7 +32,7 @@ PAIRS = (
     "p_value,p_holm,family,family_size,lhs_id,rhs_id,worst_low,worst_high,alpha,test,p_method,ci_method,lhs_mean,"
     "rhs_mean,least_discordant,detectable_difference,margin,p_noninferior,p_noninferior_holm,least_margin,p_equivalent,"
     "p_equivalent_holm,least_equivalence_margin,above_noise,looks,max_log_e,nll_n,nll_difference,nll_low,nll_high,nll_p,"
-    "nll_p_holm"
+    "nll_p_holm,subtask"
 )
 
 

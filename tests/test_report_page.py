@@ -16,6 +16,7 @@ from factories import make_contents, make_manifest, make_observation, make_panel
 
 from tests.composing import ROOT
 from vorn.ledger import LedgerWriter
+from vorn.records import Axes
 from vorn.report import build_report, write_page
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
@@ -90,10 +91,17 @@ def make_view(cells, **changes: Any) -> View:
 def test_text_of_models_and_of_fixtures_is_inert_and_arrives_whole():
     """Oracle: the standard library's parser; nothing hostile becomes an element, and the data hold every letter."""
     names = {"policy": HOSTILE, "params": "a=<b>", "model": f"m{HOSTILE}", "task": HOSTILE, "contract": HOSTILE}
+    axes = Axes(down=HOSTILE, down_at=0, across=f"{HOSTILE} too", across_at=1)
     seen = make_observation(
-        **names, fixture_id=HOSTILE, completion=HOSTILE, answer_graded=HOSTILE, answers=(HOSTILE,), grade=HOSTILE
+        **names,
+        axes=axes,
+        fixture_id=HOSTILE,
+        completion=HOSTILE,
+        answer_graded=HOSTILE,
+        answers=(HOSTILE,),
+        grade=HOSTILE,
     )
-    failed = replace(seen, fixture_id="f1", outcome=None, error=HOSTILE)
+    failed = replace(seen, fixture_id="f1", outcome=None, error=HOSTILE, axes=replace(axes, down_at=1))
     view = make_view([seen], fixture_id=HOSTILE, fingerprint=seen.fingerprint, prompt=HOSTILE, token_ends=(3,) * 5)
     parsed = page_of(seen, failed, views=[view])
     tags = [tag for tag, _, _ in parsed.elements]
@@ -106,6 +114,7 @@ def test_text_of_models_and_of_fixtures_is_inert_and_arrives_whole():
     assert (first["cells"][0]["completion"], first["cells"][0]["graded"]) == (HOSTILE, HOSTILE)
     assert (second["cells"][0]["outcome"], second["cells"][0]["error"]) == (None, HOSTILE)
     assert any(HOSTILE in text for text in parsed.texts("td"))
+    assert "Heat maps" in parsed.texts("h2")
     assert not any("49" in text for text in parsed.texts("td"))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from factories import make_contents, run_cell
 from rich.console import Console
 from scipy.stats import binomtest
 
+from callbacks.wandb_tables import _summary
 from tests.composing import composed
 from vorn.ledger import read_ledger
 from vorn.panel import plan_panel
-from vorn.records import Fixture, Observation
+from vorn.records import Axes, Fixture, Observation
 from vorn.report import build_report, print_report, write_report
 from vorn.report.markdown import render
+from vorn.report.page import build_page
 
 HEADER = (
     "cell_id,cell,model,task,subtask,n,n_errors,hits,hit_rate,mean_outcome,ci_low,ci_high,ci_method,mean_evidence_kept"
@@ -72,6 +76,108 @@ def test_a_task_that_is_one_has_no_table(names: tuple[str, ...], tmp_path: Path)
     assert "sub-task" not in render(report)
 
 
+MARKS = {  # fixture i is of vt, cwe, qa_1 in turn
+    "full": "1" * 36,
+    "tova": "110" * 10 + "11h" + "11 ",
+    "h2o": "010" * 8 + "001" * 2 + "01h" + "11x",
+    "random": "000" * 11 + "11 ",
+}
+
+
+def several(names: Sequence[str] = ("vt", "cwe", "qa_1")) -> list[Observation]:
+    return [
+        replace(seen, subtask=names[seen.fixture_index % 3])
+        for policy, marks in MARKS.items()
+        for seen in run_cell(marks, policy=policy)
+    ]
+
+
+def test_policies_are_compared_within_each_sub_task_and_corrected_over_all_of_them(tmp_path: Path) -> None:
+    """Oracle: outcomes of each sub-task by hand, scipy's binomial test, and Holm's steps over the sorted p."""
+    report = build_report(make_contents(*several()))
+    pairs = [pair for pair in report.pairs if pair.family == "subtasks"]
+    names = [(one, two) for one, two in combinations(("tova", "h2o", "random"), 2)]
+    assert [(pair.subtask, pair.lhs.split("/")[0], pair.rhs.split("/")[0]) for pair in pairs] == [
+        (subtask, one, two) for subtask in ("vt", "cwe", "qa_1") for one, two in names
+    ]
+    found = []
+    for pair in pairs[:6]:  # the third sub-task has an outcome that is no hit
+        place = ("vt", "cwe").index(pair.subtask)
+        lhs, rhs = (MARKS[one.split("/")[0]][place::3] for one in (pair.lhs, pair.rhs))
+        only = [sum(one > two for one, two in zip(*sides, strict=True)) for sides in ((lhs, rhs), (rhs, lhs))]
+        assert (pair.n, pair.lhs_only, pair.rhs_only, pair.test) == (12, *only, "mcnemar")
+        found.append(binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0)
+    assert [pair.p_value for pair in pairs[:6]] == pytest.approx(found)
+    assert [(pair.test, pair.n) for pair in pairs[6:]] == [("sign_flip", 11), ("sign_flip", 11), ("sign_flip", 11)]
+    every = [pair.p_value for pair in pairs if pair.p_value is not None]
+    assert len(every) == 9
+    steps, worst = {}, 0.0
+    for rank, index in enumerate(sorted(range(9), key=lambda one: every[one])):
+        worst = max(worst, min(1.0, every[index] * (9 - rank)))
+        steps[index] = worst
+    assert [pair.p_holm for pair in pairs] == pytest.approx([steps[index] for index in range(9)])
+    assert {pair.family_size for pair in pairs} == {9}
+    assert any(pair.is_real for pair in pairs)
+    write_report(report, tmp_path)
+    rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
+    assert Counter(row["subtask"] for row in rows) == {"": 6, "vt": 3, "cwe": 3, "qa_1": 3}
+
+
+def test_other_families_do_not_change_by_it() -> None:
+    report = build_report(make_contents(*several()))
+    alone = build_report(make_contents(*several(("", "", ""))))
+    assert [pair for pair in report.pairs if not pair.subtask] == list(alone.pairs)
+    assert {pair.family for pair in alone.pairs} == {"vs_full", "policies"}
+    assert {one.family for one in build_report(make_contents(*several(("vt",) * 3))).pairs} == {"vs_full", "policies"}
+
+
+def test_the_plan_is_followed_within_sub_tasks() -> None:
+    """On the testing half alone, where that is asked for; not without policies, nor where a run may stop early."""
+
+    def pairs(**changes: Any) -> list[Any]:
+        report = build_report(make_contents(*several()), changes=changes)
+        return [pair for pair in report.pairs if pair.family == "subtasks"]
+
+    halves = pairs(split="select")
+    odd = [index for index in range(36) if index % 2]
+    for pair in halves:
+        place = ("vt", "cwe", "qa_1").index(pair.subtask)
+        sides = [MARKS[one.split("/")[0]] for one in (pair.lhs, pair.rhs)]
+        assert pair.n == sum(index % 3 == place and all(side[index] in "10h" for side in sides) for index in odd)
+    assert pairs(families=("vs_full",)) == []
+    assert pairs(stop="sequential") == []
+    two = [replace(seen, subtask=("vt", "cwe")[seen.fixture_index % 2]) for seen in several()]
+    report = build_report(make_contents(*two), changes={"split": "select"})
+    untested = [pair for pair in report.pairs if pair.subtask == "vt"]  # all of its fixtures choose
+    assert [(pair.n, pair.p_holm) for pair in untested] == [(0, None)] * 3
+    assert {pair.family_size for pair in report.pairs if pair.subtask} == {3}
+    assert "tova/token/64 and h2o/token/64 on vt" in render(report)
+
+
+def test_fixtures_share_a_context_within_their_own_sub_task_only() -> None:
+    seen = [replace(one, outcome=float(one.outcome == 1.0)) for one in several() if one.outcome is not None]
+    seen = [replace(one, cluster=f"c{one.fixture_index // 6}" if one.subtask == "vt" else "") for one in seen]
+    tests = {pair.subtask: pair.test for pair in build_report(make_contents(*seen)).pairs}
+    assert tests == {"": "cluster_sign_flip", "vt": "cluster_sign_flip", "cwe": "mcnemar", "qa_1": "mcnemar"}
+
+
+def test_a_sub_task_is_named_wherever_its_comparison_stands() -> None:
+    report = build_report(make_contents(*several()))
+    text = render(report)
+    title = "Policies by sub-task, same unit, guards, budget and contract"
+    assert f"**{title}**: 9 comparisons, " in text
+    assert "- tova/token/64 beats random/token/64 on vt: 12 of 12 against 1 of 12, +92 points" in text
+    assert "tova/token/64 against h2o/token/64 on cwe +17 [" in text
+    rows = text[text.index(f"### {title}") :].splitlines()
+    assert rows[2].startswith("| sub-task | lhs | rhs |")
+    assert rows[4].startswith("| vt | tova/token/64 | h2o/token/64 | 12 |")
+    page = build_page(report, [])
+    (forest,) = [one for one in page.drawings if one.name == "forest-subtasks"]
+    assert b"tova/token/64 vs random/token/64 on vt<" in forest.files["svg"]
+    assert f'<h2 id="e1-subtasks">{title}</h2>' in page.html
+    assert _summary(report)["pairs"] == 6
+
+
 class OfTwo:
     """A task of two members."""
 
@@ -85,7 +191,7 @@ class OfTwo:
             prompt = f"{name} " + "a word of many " * 20
             yield Fixture(
                 fixture_id=f"{name}-0", prompt=prompt, answer_prefix="", question_start=9, answers=("c",),
-                evidence=((0, 2),), task=name,
+                evidence=((0, 2),), task=name, axes=Axes(down="letters", down_at=len(name), across="cwe", across_at=1),
             )  # fmt: skip
 
 
@@ -104,4 +210,5 @@ def test_a_run_records_of_which_sub_task_a_fixture_is(random_checkpoint: Path, t
         ("vt-0", "vt", "niah_multikey"),
         ("cwe-0", "cwe", "niah_multikey"),
     }
+    assert {(one.fixture_id, one.axes.down_at) for one in seen if one.axes} == {("vt-0", 2), ("cwe-0", 3)}
     assert len((tmp_path / "out" / "tasks.csv").read_text().splitlines()) == 1 + 2 * 2

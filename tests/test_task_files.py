@@ -14,7 +14,7 @@ from tasks.hub import RulerHub
 from tasks.jsonl import JsonLines
 from tasks.longbench import LongBench
 from vorn.grading import grade
-from vorn.records import BadInput, Fixture
+from vorn.records import Axes, BadInput, Fixture
 
 SPLIT = {"id": "a", "context": "The fox has 12. ", "question": "What has the fox?", "answers": ["12"]}
 
@@ -36,7 +36,9 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "It is"}]
     found = read(
         tmp_path,
-        SPLIT | {"answer_prefix": " It is", "evidence": ["fox", [0, 3]], "cluster": "c", "metadata": {"depth": 0.5}},
+        SPLIT
+        | {"answer_prefix": " It is", "evidence": ["fox", [0, 3]], "cluster": "c", "metadata": {"page": 3}}
+        | {"axes": {"hops": 2, "noise": 0.5}},
         "",
         {"id": "b", "prompt": "Hm?", "answers": ["x", "y"]},
         {"id": "c", "messages": messages[:1], "answers": ["x"], "answer_prefix": "So"},
@@ -51,7 +53,8 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
             answers=("12",),
             evidence=((4, 7), (29, 32), (0, 3)),
             cluster="c",
-            metadata={"depth": 0.5},
+            axes=Axes(down="hops", down_at=2, across="noise", across_at=0.5),
+            metadata={"page": 3},
         ),
         *(
             Fixture(fixture_id=name, prompt="Hm?", answer_prefix=prefix, question_start=0, answers=answers, evidence=())
@@ -80,6 +83,20 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
         (SPLIT | {"id": "b", "evidence": [[5, 5]]}, r"line 2: evidence=\[5, 5\]; legal"),
         (SPLIT | {"id": "b", "evidence": [[True, 5]]}, r"line 2: evidence=\[True, 5\]; legal"),
         (SPLIT | {"id": "b", "metadata": {"a": [1]}}, r"line 2: metadata=\{'a': \[1\]\}; legal is an object"),
+        *(
+            (SPLIT | {"id": "b", "axes": axes}, rf"line 2: axes={shown}; legal is an object of two names, each with a")
+            for axes, shown in (
+                ({"depth": 0.5}, r"\{'depth': 0.5\}"),
+                ({"depth": True, "length": 9}, r"\{'depth': True, 'length': 9\}"),
+                ({"depth": "0.5", "length": 9}, r"\{'depth': '0.5', 'length': 9\}"),
+                ([0.5, 9], r"\[0.5, 9\]"),
+            )
+        ),
+        (SPLIT | {"id": "b", "axes": {"": 1, "length": 9}}, r"line 2: axes '' and 'length': legal are two names that"),
+        (
+            '{"id": "b", "prompt": "x", "answers": ["x"], "axes": {"a": NaN, "b": 1}}',
+            r"line 2: axis 'a' has nan: legal",
+        ),
         (
             {"id": "b", "messages": [{"role": "system", "content": "x"}], "answers": ["x"]},
             r"line 2: messages have the roles \['system'\]; legal is one user message",

@@ -33,7 +33,9 @@ def around(fixture: Fixture) -> tuple[str, str]:
 
 def test_every_cell_of_the_grid_has_its_length_and_depth() -> None:
     fixtures = first(24, "niah_grid", "lengths=[300,700]", "depths=[0,0.25,0.5,1]")
-    cells = [(fixture.metadata["length_tokens"], fixture.metadata["depth"]) for fixture in fixtures]
+    axes = [fixture.axes for fixture in fixtures if fixture.axes]
+    assert {(one.down, one.across) for one in axes} == {("depth", "length_tokens")}
+    cells = [(one.across_at, one.down_at) for one in axes]
     assert Counter(cells) == {(length, depth): 3 for length in (300, 700) for depth in (0, 0.25, 0.5, 1)}
     assert cells[:8] == cells[8:16]
     for fixture, (length, depth) in zip(fixtures, cells, strict=True):

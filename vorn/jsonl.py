@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vorn.records import BadInput, ContractWork, FixtureRun, Look, Manifest, Observation, Resume, to_dict
+from vorn.records import Axes, BadInput, ContractWork, FixtureRun, Look, Manifest, Observation, Resume, to_dict
 
 Record = Observation | Manifest | Look
-Built = TypeVar("Built", bound=Record | Resume | ContractWork | FixtureRun)
+Built = TypeVar("Built", bound=Record | Resume | ContractWork | FixtureRun | Axes)
 
 _KINDS: Mapping[str, type[Record]] = {"manifest": Manifest, "observation": Observation, "look": Look}
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -28,15 +28,17 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     Resume: (Resume,),
     ContractWork: (ContractWork,),
     FixtureRun: (FixtureRun,),
+    Axes: (Axes,),
 }
-_PARTS: Mapping[str, type[Resume] | type[ContractWork] | type[FixtureRun]] = {
+_PARTS: Mapping[str, type[Resume] | type[ContractWork] | type[FixtureRun] | type[Axes]] = {
     "resume": Resume,
     "contract_work": ContractWork,
     "fixture_run": FixtureRun,
+    "axes": Axes,
 }
 # Fields that ledgers of earlier versions lack, with the value that means that nothing was recorded.
 _LATER: Mapping[str, Mapping[str, object]] = {
-    "observation": {"subtask": "", "contract_work": None, "fixture_run": None}
+    "observation": {"subtask": "", "contract_work": None, "fixture_run": None, "axes": None}
 }
 
 _REMEDY = "read it with the version of vorn that wrote it, or use another ledger_dir"

@@ -183,6 +183,7 @@ class EvictionModule(LightningModule):
             subtask=fixture.task,
             contract_work=measured.contract_work,
             fixture_run=run,
+            axes=fixture.axes,
         )
 
 

@@ -10,10 +10,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "full"  # label of the cell in which nothing is evicted
+_FARTHEST = 1e15  # value on an axis: what a float holds exactly, and neither infinite nor NaN
 
 
 class BadInput(ValueError):
     """A mistake of the user's: the message names the field, the value, what is legal and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """Where a fixture stands on a heat map: two named axes and its value on each; fixtures of one place are alike."""
+
+    down: str  # name of the axis that runs down, "depth"
+    down_at: float
+    across: str  # of the one that runs across, "length_tokens"
+    across_at: float
+
+    def __post_init__(self) -> None:
+        if not self.down or not self.across or self.down == self.across:
+            raise ValueError(f"axes {self.down!r} and {self.across!r}: legal are two names that differ, none empty")
+        for name, value in ((self.down, self.down_at), (self.across, self.across_at)):
+            if not abs(value) <= _FARTHEST:
+                raise ValueError(f"axis {name!r} has {value!r}: legal are numbers within {_FARTHEST:g} of 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +52,7 @@ class Fixture:
     task: str = ""  # name of the member it is of, where a task is made of several; "" elsewhere
     grade: str = ""  # its own grading rule; "" for the task's
     max_new_tokens: int | None = None  # its own longest completion; None for the task's
+    axes: Axes | None = None  # its place on the task's heat map; None if it has none
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
@@ -132,6 +151,7 @@ class Observation:
     subtask: str = ""  # of the fixture, where the task is made of several; "" elsewhere, and in ledgers older than it
     contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
     fixture_run: FixtureRun | None = None  # None in the second domain, and in ledgers older than the field
+    axes: Axes | None = None  # of the fixture; None where its task has none, and in ledgers older than the field
 
     def __post_init__(self) -> None:
         if (self.outcome is None) != (self.error is not None):

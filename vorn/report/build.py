@@ -12,13 +12,14 @@ from vorn.records import BadInput, Look, Manifest, Observation
 from vorn.report.budgets import budget_rows
 from vorn.report.columns import make_columns
 from vorn.report.effort import effort
+from vorn.report.grid import grid_rows
 from vorn.report.losses import loss_rows
-from vorn.report.pairs import compare, noise_rows
+from vorn.report.pairs import compare, compare_by_subtask, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
 from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
-from vorn.report.subtasks import subtask_rows
+from vorn.report.subtasks import subtask_names, subtask_rows
 from vorn.stats import Interval, TestPlan, rate_sequence, wilson
 
 
@@ -66,7 +67,8 @@ def _evaluation(
     tested = select(cells, by_cell) if plan.split else Selected((), cells, by_cell)
     if plan.split:
         columns = make_columns(tested.by_cell)
-    pairs = tuple(compare(tested.cells, columns, plan, noise))
+    by_subtask = compare_by_subtask(tested.cells, columns, subtask_names(by_cell), plan)
+    pairs = (*compare(tested.cells, columns, plan, noise), *by_subtask)
     return EvaluationReport(
         evaluation_id=observations[0].evaluation_id,
         model=observations[0].model,
@@ -85,6 +87,7 @@ def _evaluation(
         budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, columns, plan)),
         selection=tested.rows,
         subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
+        grid=tuple(grid_rows(cells, by_cell, lambda group: _cell(group, plan))),
         losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
         effort=effort(observations, manifests),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from vorn.records import Observation
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class Column:
         answer_nll: nats; NaN where it was not measured.
         budget_tokens: 0 where the cell did not attempt the fixture.
         clusters: of the fixtures, shared by all columns of the evaluation; "" stands alone.
+        subtasks: of the fixtures, shared likewise; "" where the task is not made of several.
     """
 
     index: NDArray[np.int64]
@@ -33,6 +35,7 @@ class Column:
     answer_nll: Floats
     budget_tokens: NDArray[np.int64]
     clusters: Sequence[str]
+    subtasks: Sequence[str]
 
     @property
     def is_attempted(self) -> Mask:
@@ -45,19 +48,43 @@ class Column:
         return ~np.isnan(self.outcome)
 
 
+def on_subtask(columns: Mapping[str, Column], name: str) -> dict[str, Column]:
+    """The columns of one evaluation on the fixtures of one sub-task."""
+    axis = next(iter(columns.values()))
+    rows = [row for row, subtask in enumerate(axis.subtasks) if subtask == name]
+    shared = {"clusters": [axis.clusters[row] for row in rows], "subtasks": [name] * len(rows)}
+    return {
+        cell_id: replace(
+            column,
+            index=column.index[rows],
+            outcome=column.outcome[rows],
+            answer_nll=column.answer_nll[rows],
+            budget_tokens=column.budget_tokens[rows],
+            **shared,
+        )
+        for cell_id, column in columns.items()
+    }
+
+
 def make_columns(by_cell: Mapping[str, Sequence[Observation]]) -> dict[str, Column]:
     """A column per cell id of one evaluation's observations."""
-    axis: dict[tuple[str, str, str], tuple[int, str]] = {}
+    axis: dict[Key, tuple[int, str]] = {}
+    subtask_of: dict[Key, str] = {}
     for group in by_cell.values():
         for seen in group:
-            axis.setdefault((seen.fixture_id, seen.fingerprint, seen.grade), (seen.fixture_index, seen.cluster))
+            key = seen.fixture_id, seen.fingerprint, seen.grade
+            axis.setdefault(key, (seen.fixture_index, seen.cluster))
+            if seen.subtask:
+                subtask_of[key] = seen.subtask
     order = sorted(axis, key=lambda key: (axis[key][0], key[0]))
-    clusters = [axis[key][1] for key in order]
+    clusters, subtasks = [axis[key][1] for key in order], [subtask_of.get(key, "") for key in order]
     place = {key: row for row, key in enumerate(order)}
-    return {name: _column(group, place, clusters) for name, group in by_cell.items()}
+    return {name: _column(group, place, clusters, subtasks) for name, group in by_cell.items()}
 
 
-def _column(group: Sequence[Observation], place: Mapping[tuple[str, str, str], int], clusters: Sequence[str]) -> Column:
+def _column(
+    group: Sequence[Observation], place: Mapping[Key, int], clusters: Sequence[str], subtasks: Sequence[str]
+) -> Column:
     rows = [place[seen.fixture_id, seen.fingerprint, seen.grade] for seen in group]
     column = Column(
         index=np.full(len(place), -1, dtype=np.int64),
@@ -65,6 +92,7 @@ def _column(group: Sequence[Observation], place: Mapping[tuple[str, str, str], i
         answer_nll=np.full(len(place), np.nan),
         budget_tokens=np.zeros(len(place), dtype=np.int64),
         clusters=clusters,
+        subtasks=subtasks,
     )
     column.index[rows] = [seen.fixture_index for seen in group]
     column.outcome[rows] = [np.nan if seen.outcome is None else seen.outcome for seen in group]

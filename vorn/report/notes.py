@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from vorn.records import REFERENCE, Manifest
+from vorn.report.grid import MOST_VALUES, axis_values, fits_on_a_map, main_axes
 from vorn.report.rows import Effort, EvaluationReport, Report, Saved, SelectionRow
 from vorn.report.words import counted, percent
 
@@ -18,6 +19,7 @@ def qualifications(evaluation: EvaluationReport) -> list[str]:
     if len(evaluation.grades) > 1:
         lines.append(f"graded by several rules ({', '.join(evaluation.grades)}): fixtures pair within a rule only")
     lines += [*_tests(evaluation), *_selection(evaluation), *_noise(evaluation), *_exclusions(evaluation)]
+    lines += _grid(evaluation)
     if evaluation.effort:
         lines += _effort(evaluation.effort, len(evaluation.cells))
     if evaluation.saved:
@@ -86,6 +88,15 @@ def _exclusions(evaluation: EvaluationReport) -> list[str]:
         where = f"{', '.join(group.cells[:3])}{more}"
         lines.append(f"{counted(group.count, 'error')} in {where} (fixture {group.fixture_id}): {group.message}")
     return lines
+
+
+def _grid(evaluation: EvaluationReport) -> list[str]:
+    rows = main_axes(evaluation.grid)
+    if not rows or fits_on_a_map(rows):
+        return []
+    named = zip((rows[0].down, rows[0].across), axis_values(rows), strict=True)
+    many = " and ".join(f"{len(values)} values of {name}" for name, values in named if len(values) > MOST_VALUES)
+    return [f"no heat map: {many}, and a map has room for {MOST_VALUES}; grid.csv has every place"]
 
 
 def _effort(effort: Effort, cells: int) -> list[str]:

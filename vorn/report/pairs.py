@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from vorn.report.columns import Column
+from vorn.report.columns import Column, on_subtask
 from vorn.report.rows import CellRow, NoiseRow, PairRow
 from vorn.report.verdicts import Graded, Outcomes, Verdict, graded, verdicts
 from vorn.stats import (
@@ -20,6 +20,7 @@ from vorn.stats import (
     wilson,
 )
 
+BY_SUBTASK = "subtasks"  # the family of policies against each other within each sub-task
 POWER = 0.8  # of the statements on what could have been found
 _CORRECTED = {  # each p with its column after Holm's correction
     "p_value": "p_holm",
@@ -43,12 +44,46 @@ def compare(
     tested = [cell for cell in cells if not cell.replica_of]
     limit = max((row.limit for row in noise), default=None)
     for family in plan.families:
-        members = list(compared(tested, family))
-        outcomes = [Outcomes.of(columns[lhs.cell_id], columns[rhs.cell_id], plan) for lhs, rhs in members]
-        said = zip(members, outcomes, verdicts(outcomes, plan), graded(outcomes, plan), strict=True)
-        yield from _corrected(
-            [_pair(*cells, family, pair, test, nll, plan, limit) for cells, pair, test, nll in said], plan
-        )
+        yield from _corrected(list(_pairs(list(compared(tested, family)), columns, family, plan, limit)), plan)
+
+
+def compare_by_subtask(
+    cells: Sequence[CellRow], columns: Mapping[str, Column], names: Sequence[str], plan: TestPlan
+) -> Iterator[PairRow]:
+    """What the family of policies compares, on each sub-task's fixtures alone: one family, corrected over all of them.
+
+    Nothing where the plan does not test policies, or where a run may stop early: it stops when the comparisons on all
+    fixtures are settled, whatever its sub-tasks have by then. The noise floor is that of all fixtures, and marks none.
+
+    Args:
+        cells: those that are compared; replicas (A/A) are left out.
+        columns: outcomes by cell_id.
+        names: of the sub-tasks; one without a fixture here gets comparisons that are not tested.
+        plan: what is tested, and how.
+    """
+    if "policies" not in plan.families or plan.is_sequential:
+        return
+    members = list(compared([cell for cell in cells if not cell.replica_of], "policies"))
+    pairs = [
+        replace(pair, subtask=name)
+        for name in names
+        for pair in _pairs(members, on_subtask(columns, name), BY_SUBTASK, plan, None)
+    ]
+    yield from _corrected(pairs, plan)
+
+
+def _pairs(
+    members: Sequence[tuple[CellRow, CellRow]],
+    columns: Mapping[str, Column],
+    family: str,
+    plan: TestPlan,
+    limit: float | None,
+) -> Iterator[PairRow]:
+    """These comparisons, each tested; without what needs the whole family."""
+    outcomes = [Outcomes.of(columns[lhs.cell_id], columns[rhs.cell_id], plan) for lhs, rhs in members]
+    said = zip(members, outcomes, verdicts(outcomes, plan), graded(outcomes, plan), strict=True)
+    for cells, pair, test, nll in said:
+        yield _pair(*cells, family, pair, test, nll, plan, limit)
 
 
 def noise_rows(cells: Sequence[CellRow], columns: Mapping[str, Column], plan: TestPlan) -> Iterator[NoiseRow]:
@@ -116,6 +151,7 @@ def _pair(
         above_noise=None,
         looks=outcomes.looks,
         nll_p_holm=None,
+        subtask="",
         **asdict(said),
         **asdict(likelihoods),
     )

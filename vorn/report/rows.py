@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vorn.ledger import DamagedLine, Disagreement
 from vorn.records import REFERENCE, Manifest
+from vorn.report.grid import GridRow
 from vorn.report.losses import LossRow
 from vorn.report.subtasks import TaskRow
 from vorn.stats import Interval, TestPlan
@@ -109,6 +110,7 @@ class PairRow:
     nll_high: float | None
     nll_p: float | None
     nll_p_holm: float | None
+    subtask: str  # on whose fixtures alone it is; "" on all
 
     @property
     def is_real(self) -> bool:
@@ -251,12 +253,13 @@ class EvaluationReport:
     budgets: tuple[BudgetRow, ...]
     selection: tuple[SelectionRow, ...]
     subtasks: tuple[TaskRow, ...]  # empty unless the task is made of several
+    grid: tuple[GridRow, ...]  # empty unless fixtures stand on two axes
     losses: tuple[LossRow, ...]
     saved: Saved | None  # None unless the run may stop early
     effort: Effort | None  # None where no ledger says
 
     def family(self, name: str) -> list[PairRow]:
-        """The comparisons of one of `vorn.stats.FAMILIES`."""
+        """The comparisons of one of `vorn.stats.FAMILIES`, or those of policies by sub-task."""
         return [pair for pair in self.pairs if pair.family == name]
 
 
@@ -298,6 +301,11 @@ class Report:
     def subtasks(self) -> list[TaskRow]:
         """Cells by sub-task of all evaluations: the rows of tasks.csv."""
         return [row for evaluation in self.evaluations for row in evaluation.subtasks]
+
+    @property
+    def grid(self) -> list[GridRow]:
+        """Cells by place of all evaluations: the rows of grid.csv."""
+        return [row for evaluation in self.evaluations for row in evaluation.grid]
 
     @property
     def losses(self) -> list[LossRow]:

@@ -18,6 +18,8 @@ MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", ":")  # the next round of colours
 INK, PAPER, GRID, BAND = "#000000", "#ffffff", "#ebebeb", "#d9d9d9"
 SCALE = "cividis"  # of heat maps: also grey prints in the same order
+DIVERGING = "RdBu"  # of differences, red below 0; nobody with a common colour blindness takes one side for the other
+DARK, LIGHT = "#101010", "#fafafa"  # of numbers on a coloured field, whatever the page's scheme
 
 # Inside the page each of these colours is a variable of its style sheet, which has values for light and dark.
 _VARIABLES = {INK: "ink", PAPER: "paper", GRID: "grid", BAND: "band"} | {

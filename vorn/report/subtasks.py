@@ -32,6 +32,15 @@ class TaskRow:
     mean_evidence_kept: float | None
 
 
+def subtask_names(by_cell: Mapping[str, Sequence[Observation]]) -> list[str]:
+    """The sub-tasks of an evaluation in the order of their first fixtures; empty unless there are two or more."""
+    first: dict[str, int] = {}
+    for seen in (seen for group in by_cell.values() for seen in group):
+        if seen.subtask:
+            first[seen.subtask] = min(first.get(seen.subtask, seen.fixture_index), seen.fixture_index)
+    return sorted(first, key=lambda name: (first[name], name)) if len(first) > 1 else []
+
+
 def subtask_rows(
     cells: Sequence[CellRow],
     by_cell: Mapping[str, Sequence[Observation]],
@@ -44,14 +53,9 @@ def subtask_rows(
         by_cell: observations by cell_id.
         summed_up: the row of some of a cell's observations.
     """
-    first: dict[str, int] = {}
-    for seen in (seen for group in by_cell.values() for seen in group):
-        if seen.subtask:
-            first[seen.subtask] = min(first.get(seen.subtask, seen.fixture_index), seen.fixture_index)
-    if len(first) < 2:
-        return
+    names = subtask_names(by_cell)
     for cell in cells:
-        for subtask in sorted(first, key=lambda name: (first[name], name)):
+        for subtask in names:
             if group := [seen for seen in by_cell[cell.cell_id] if seen.subtask == subtask]:
                 row = summed_up(group)
                 yield TaskRow(

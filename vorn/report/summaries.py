@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vorn.records import REFERENCE
-from vorn.report.pairs import POWER
+from vorn.report.pairs import BY_SUBTASK, POWER
 from vorn.report.rows import BudgetRow, EvaluationReport, PairRow
-from vorn.report.words import counted, margin_points, percent, points, ratio, ratio_sentence, sentence, short
-from vorn.stats import FAMILIES, TestPlan, least_fixtures, tango_interval
+from vorn.report.words import counted, margin_points, on, percent, points, ratio, ratio_sentence, sentence, short
+from vorn.stats import TestPlan, least_fixtures, tango_interval
 
 TITLES = {
     "vs_full": f"Against {REFERENCE}",
@@ -18,6 +18,7 @@ TITLES = {
     "units": "Units against each other, same policy, guards, budget and contract",
     "guards": "Guards against each other, same policy, unit, budget and contract",
     "contracts": "Contracts against each other, same policy, unit, guards and budget",
+    BY_SUBTASK: "Policies by sub-task, same unit, guards, budget and contract",
 }
 NOT_TESTED = "not tested, no fixture with an outcome in both or no test that fits"
 BUDGETS = "Budget to success, policies against each other at the same unit, guards and contract"
@@ -40,8 +41,8 @@ class FamilySummary:
 
 
 def summaries(evaluation: EvaluationReport) -> list[FamilySummary]:
-    """The families that have comparisons, in the order of `FAMILIES`."""
-    return [_summary(name, pairs, evaluation.plan) for name in FAMILIES if (pairs := evaluation.family(name))]
+    """The families that have comparisons, in the order of `TITLES`."""
+    return [_summary(name, pairs, evaluation.plan) for name in TITLES if (pairs := evaluation.family(name))]
 
 
 def budget_summary(evaluation: EvaluationReport) -> FamilySummary | None:
@@ -78,7 +79,7 @@ def _summary(family: str, pairs: Sequence[PairRow], plan: TestPlan) -> FamilySum
         real=tuple(short(pair) if compact else sentence(pair) for pair in real),
         not_shown_label=_not_shown_label(not_shown, plan) if not_shown else "",
         not_shown=tuple(map(short, not_shown)),
-        not_tested=tuple(f"{pair.lhs} and {pair.rhs}" for pair in pairs if pair.p_holm is None),
+        not_tested=tuple(f"{pair.lhs} and {pair.rhs}{on(pair)}" for pair in pairs if pair.p_holm is None),
         is_compact=compact,
         claims=(*_noninferiority(tested, plan), *_equivalence(tested, plan), *_graded(pairs, plan)),
     )
@@ -139,7 +140,7 @@ def _graded(pairs: Sequence[PairRow], plan: TestPlan) -> list[str]:
     if not tested:
         return []
     real = [pair for pair in tested if _holds(pair.nll_p_holm, plan)]
-    new = [f"{pair.lhs} against {pair.rhs} {pair.nll_difference:+.2g}" for pair in real if not pair.is_real]
+    new = [f"{pair.lhs} against {pair.rhs}{on(pair)} {pair.nll_difference:+.2g}" for pair in real if not pair.is_real]
     beyond = f"; {len(new)} of them not shown by hits, in nats{_names(new)}" if new else ""
     return [f"log-likelihood of the answer: {_headline(len(tested), len(real), plan)}{beyond}"]
 

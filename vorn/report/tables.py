@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from vorn.report.grid import GridRow, axis_values, fits_on_a_map, main_axes, value_text
 from vorn.report.losses import CEILING, WITHOUT, LossRow
 from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, SelectionRow
 from vorn.report.summaries import BUDGETS, TITLES
 from vorn.report.words import LOSSES, NATS, loss_sentences, margin_points, nats, percent, points, ratio
-from vorn.stats import FAMILIES
 
 CELLS = "Cells"
 SUBTASKS = "Mean outcome by sub-task"
+GRID = "Mean outcome along the axes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,13 @@ def tables(evaluation: EvaluationReport) -> Iterator[Table]:
     if evaluation.subtasks:
         names = list(dict.fromkeys(row.subtask for row in evaluation.subtasks))
         yield Table(SUBTASKS, ("cell", *names, "total"), tuple(_by_subtask(evaluation, names)))
-    for name in FAMILIES:
+    if fits_on_a_map(main_axes(evaluation.grid)):
+        yield _along_axes(evaluation)
+    for name, title in TITLES.items():
         if pairs := evaluation.family(name):
-            yield Table(TITLES[name], _pair_header(level), tuple(map(_pair, pairs)))
+            where = ("sub-task",) if pairs[0].subtask else ()
+            rows = tuple((*((pair.subtask,) if where else ()), *_pair(pair)) for pair in pairs)
+            yield Table(title, (*where, *_pair_header(level)), rows)
     if evaluation.budgets:
         counts = ("lhs", "rhs", "budgets", "n", "full missed", "excluded", "lhs never", "rhs never")
         yield Table(BUDGETS, (*counts, f"ratio, {level}", "p", "p(Holm)"), tuple(map(_budget, evaluation.budgets)))
@@ -120,6 +125,27 @@ def _by_subtask(evaluation: EvaluationReport, names: Sequence[str]) -> Iterator[
     for cell in evaluation.cells:
         columns = [means.get((cell.cell_id, name)) for name in names]
         yield (cell.cell, *(_number(mean, ".1%") for mean in (*columns, cell.mean_outcome)))
+
+
+def _along_axes(evaluation: EvaluationReport) -> Table:
+    """A column per value of either axis: the mean over all fixtures with this value."""
+    rows = main_axes(evaluation.grid)
+    names, (downs, acrosses) = (rows[0].down, rows[0].across), axis_values(rows)
+    header = [
+        f"{name} {value_text(at)}" for name, values in zip(names, (downs, acrosses), strict=True) for at in values
+    ]
+    body = []
+    for cell in evaluation.cells:
+        own = [row for row in rows if row.cell_id == cell.cell_id]
+        parts = [[row for row in own if row.down_at == at] for at in downs]
+        parts += [[row for row in own if row.across_at == at] for at in acrosses]
+        body.append((cell.cell, *(_number(_pooled(part), ".1%") for part in (*parts, own))))
+    return Table(GRID, ("cell", *header, "all"), tuple(body), ("grid.csv has every place, with its interval",))
+
+
+def _pooled(rows: Sequence[GridRow]) -> float | None:
+    n = sum(row.n for row in rows)
+    return sum(row.n * (row.mean_outcome or 0.0) for row in rows) / n if n else None
 
 
 def _loss_header(level: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vorn.report.grid import fits_on_a_map, main_axes
 from vorn.report.notes import ledger_state, qualifications
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
@@ -31,6 +32,8 @@ def print_report(report: Report, console: Console) -> None:
         if evaluation.subtasks:
             count = len({row.subtask for row in evaluation.subtasks})
             console.print(Text(f"rates of its {count} sub-tasks are in tasks.csv and report.md"))
+        if (rows := main_axes(evaluation.grid)) and fits_on_a_map(rows):
+            console.print(Text(f"outcomes by {rows[0].down} and {rows[0].across}: grid.csv, heat maps in report.html"))
         for summary in summaries(evaluation):
             _print_summary(summary, console)
         if budgets := budget_summary(evaluation):

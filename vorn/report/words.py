@@ -101,13 +101,19 @@ def sentence(pair: PairRow) -> str:
     sign = -1 if (pair.difference or 0.0) < 0.0 else 1
     winner, loser = (pair.lhs, pair.rhs)[::sign]
     p_holm = "" if pair.p_holm is None else f", p(Holm) {probability(pair.p_holm)}"
-    return f"{winner} beats {loser}: {_counts(pair, sign)}, {_effect(pair, sign, ' points')}{p_holm}{_marks(pair)}"
+    effect = f"{_effect(pair, sign, ' points')}{p_holm}{_marks(pair)}"
+    return f"{winner} beats {loser}{on(pair)}: {_counts(pair, sign)}, {effect}"
+
+
+def on(pair: PairRow) -> str:
+    """` on vt`, the sub-task; "" where a comparison is on all fixtures."""
+    return f" on {pair.subtask}" if pair.subtask else ""
 
 
 def short(pair: PairRow) -> str:
     """A tested comparison in the fewest words: the cells (the reference goes without saying) and the effect."""
     against = "" if pair.family == "vs_full" else f" against {pair.rhs}"
-    return f"{pair.lhs}{against} {_effect(pair, 1, '')}{_marks(pair)}"
+    return f"{pair.lhs}{against}{on(pair)} {_effect(pair, 1, '')}{_marks(pair)}"
 
 
 def loss_sentences(rows: Sequence[LossRow]) -> list[str]:

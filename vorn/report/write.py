@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vorn.records import Observation
 from vorn.regrade import Change
+from vorn.report.grid import GridRow
 from vorn.report.losses import LossRow
 from vorn.report.markdown import render
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
@@ -20,9 +21,11 @@ from vorn.report.words import printable
 from vorn.views import View
 
 FIGURES = "figures"  # folder of the page's figures
-_OURS = re.compile(r"((\d+-)?(outcomes|granularity|layers|losses|positions|forest-\w+)|matrix-.+)\.(svg|png)")
+_OURS = re.compile(
+    r"((\d+-)?(outcomes|granularity|layers|losses|positions|grid(-difference)?|forest-\w+)|matrix-.+)\.(svg|png)"
+)
 
-Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | Change
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | GridRow | Change
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -85,6 +88,7 @@ def _special(report: Report, out_dir: Path) -> list[Path]:
         ("selection", SelectionRow, report.selection),
         ("losses", LossRow, report.losses),
         ("tasks", TaskRow, report.subtasks),
+        ("grid", GridRow, report.grid),
     ]
     for name, _, rows in tables:
         if not rows:  # an earlier report's table would be taken for this one's

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vorn.records import Observation
+from vorn.records import REFERENCE, Observation
 from vorn.report.figure import build_figure
 from vorn.report.notes import ledger_state, provenance, qualifications
 from vorn.report.page import captions
@@ -21,6 +21,7 @@ from vorn.report.page.cost import cost_table, shared_cost
 from vorn.report.page.fixtures import Shown, fixture_bytes, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
+from vorn.report.page.grid import difference_maps, mean_maps
 from vorn.report.page.layers import layers_figure
 from vorn.report.page.losses import losses_figure
 from vorn.report.page.matrix import matrix_figure, shared_tasks
@@ -28,9 +29,8 @@ from vorn.report.page.positions import positions_figure
 from vorn.report.rows import EvaluationReport, Report
 from vorn.report.style import drawing, images, inline
 from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
-from vorn.report.tables import CELLS, SUBTASKS, Table, tables
+from vorn.report.tables import CELLS, GRID, SUBTASKS, Table, tables
 from vorn.report.words import CONTRADICTION, LOSSES, heading, how_to_read
-from vorn.stats import FAMILIES
 from vorn.views import View
 
 
@@ -83,6 +83,11 @@ class Section:
         return self.tables.get(SUBTASKS)
 
     @property
+    def grid(self) -> Table | None:
+        """The table along the axes of the heat maps, if there are any."""
+        return self.tables.get(GRID)
+
+    @property
     def losses(self) -> Table | None:
         """The table of losses, if there are any."""
         return self.tables.get(LOSSES)
@@ -95,13 +100,15 @@ class Section:
     @property
     def families(self) -> list[tuple[str, str]]:
         """Name and title of those with comparisons."""
-        return [(name, TITLES[name]) for name in FAMILIES if TITLES[name] in self.tables]
+        return [(name, title) for name, title in TITLES.items() if title in self.tables]
 
     @property
     def other_tables(self) -> list[Table]:
         """All but the cells and the families."""
         return [
-            table for title, table in self.tables.items() if title not in {CELLS, SUBTASKS, LOSSES, *TITLES.values()}
+            table
+            for title, table in self.tables.items()
+            if title not in {CELLS, SUBTASKS, GRID, LOSSES, *TITLES.values()}
         ]
 
 
@@ -179,16 +186,24 @@ def _drawings(
     alone = Report(evaluations=(evaluation,), damaged=(), disagreements=(), duplicates=0)
     noted = captions.outcomes_caption(evaluation)
     candidates = [("outcomes", "Outcome against budget", noted, build_figure(alone) if noted else None)]
-    for name in FAMILIES:
+    for name, title in TITLES.items():
         pairs = evaluation.family(name)
         figure = forest_figure(pairs, evaluation.noise) if pairs else None
-        candidates.append((f"forest-{name}", TITLES[name], captions.forest_caption(pairs, evaluation.noise), figure))
+        candidates.append((f"forest-{name}", title, captions.forest_caption(pairs, evaluation.noise), figure))
+    maps, differences = mean_maps(evaluation), difference_maps(evaluation)
     granularity = granularity_figure(evaluation)
     layers = layers_figure(evaluation)
     positions = positions_figure(evaluation.cells, views)
     losses = losses_figure(evaluation.losses)
     kept = captions.positions_caption(evaluation.cells, views) if positions else ""
     candidates += [
+        ("grid", "Heat maps", captions.grid_caption(evaluation) if maps else "", maps),
+        (
+            "grid-difference",
+            f"Heat maps, difference from {REFERENCE}",
+            captions.difference_caption(evaluation) if differences else "",
+            differences,
+        ),
         ("granularity", "Units", captions.granularity_caption(evaluation), granularity),
         ("layers", "Layers", captions.layers_caption(evaluation) if layers else "", layers),
         ("positions", "Where tokens are kept", kept, positions),

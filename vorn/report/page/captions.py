@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vorn.report.grid import main_axes, value_text
+from vorn.report.page import grid
 from vorn.report.page.forest import MOST
 from vorn.report.page.layers import layer_lines
 from vorn.report.page.positions import BINS, kept_by_place
@@ -76,6 +78,39 @@ def positions_caption(cells: Sequence[CellRow], views: Sequence[View]) -> str:
         share = float(shown[most][part].sum() / shown[most].sum())
         parts.append(f"{share:.0%} of what {most} keeps stands in the {name} quarter")
     return f"Mean of {counted(len(views), 'fixture')}; {'; '.join(parts)}, the most of all cells."
+
+
+def grid_caption(evaluation: EvaluationReport) -> str:
+    """How many fixtures a field is of, which cells are drawn, and which fixtures or axes are not."""
+    rows = main_axes(evaluation.grid)
+    counts = [row.n for row in rows]
+    fewest, most = min(counts), max(counts)
+    each = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return " ".join([f"Every field is the mean of {each} fixture{'s' if most != 1 else ''}.", *_not_drawn(evaluation)])
+
+
+def difference_caption(evaluation: EvaluationReport) -> str:
+    """The place with the largest loss, on how many fixtures; and that nothing here is tested."""
+    rows = [row for row in main_axes(evaluation.grid) if row.difference is not None]
+    drawn = {cell.cell_id for cell in grid.shown_cells(evaluation)}
+    worst = min((row for row in rows if row.cell_id in drawn), key=lambda row: row.difference or 0.0)
+    place = f"{worst.down} {value_text(worst.down_at)}, {worst.across} {value_text(worst.across_at)}"
+    lost = f"The lowest: {worst.cell} at {place}, {100 * (worst.difference or 0.0):+.0f} points"
+    return f"{lost} on {counted(worst.n_paired, 'fixture')}. Fields are not tested: their numbers are small."
+
+
+def _not_drawn(evaluation: EvaluationReport) -> list[str]:
+    rows = main_axes(evaluation.grid)
+    cells = {row.cell_id for row in rows} - {cell.cell_id for cell in evaluation.cells if cell.replica_of}
+    lines = []
+    if len(cells) > grid.MOST:
+        lines.append(f"{grid.MOST} of {len(cells)} cells: references, and those of the smallest budgets.")
+    if others := len({(row.down, row.across) for row in evaluation.grid}) - 1:
+        lines.append(f"{counted(others, 'other pair')} of axes in grid.csv.")
+    placed = sum(row.n + row.n_errors for row in evaluation.grid)
+    if without := sum(cell.n + cell.n_errors for cell in evaluation.cells) - placed:
+        lines.append(f"{counted(without, 'observation')} left out: the ledger has no axes of their fixtures.")
+    return lines
 
 
 def _best(evaluation: EvaluationReport) -> str:

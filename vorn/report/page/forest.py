@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vorn.report.rows import NoiseRow, PairRow
 from vorn.report.style import BAND, COLOURS, GRID, INK, text_inches
-from vorn.report.words import percent, points, probability
+from vorn.report.words import on, percent, points, probability
 
 MOST = 60  # comparisons in one plot, the largest effects; the table has all
 _ROW, _MARGIN = 0.21, 0.75  # inches
@@ -64,7 +64,7 @@ def _label(pair: PairRow) -> str:
     if pair.family == "vs_full":
         return pair.lhs
     first, second = (pair.lhs, pair.rhs)[:: _sign(pair)]
-    return f"{first} vs {second}"
+    return f"{first} vs {second}{on(pair)}"
 
 
 def _numbers(pair: PairRow) -> str:

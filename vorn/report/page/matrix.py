@@ -8,10 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.report.rows import CellRow, EvaluationReport, Report
-from vorn.report.style import SCALE, text_inches
+from vorn.report.style import DARK, LIGHT, SCALE, text_inches
 from vorn.report.words import outcome_name
-
-_DARK, _LIGHT = "#101010", "#fafafa"  # of numbers on a coloured field, whatever the page's scheme
 
 
 def shared_tasks(report: Report) -> dict[str, list[EvaluationReport]]:
@@ -37,7 +35,7 @@ def matrix_figure(evaluations: Sequence[EvaluationReport]) -> Any:
     for y, line in enumerate(values):
         for x, value in enumerate(line):
             if value is not None:
-                colour = _DARK if value > 0.55 else _LIGHT
+                colour = DARK if value > 0.55 else LIGHT
                 axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
