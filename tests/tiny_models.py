@@ -213,6 +213,7 @@ def _hybrids() -> dict[str, Callable[[], PreTrainedModel]]:
                 ssm_state_size=16,
                 n_groups=1,
                 chunk_size=16,
+                time_step_min=1e-9,  # a bound that its scan of several tokens has, and its step of one has not
                 layers_block_type=["mamba", "attention", "moe", "attention"],
                 n_routed_experts=4,
                 num_experts_per_tok=2,
@@ -283,8 +284,12 @@ CACHE_OF: Mapping[str, tuple[int | None, ...]] = {
 
 
 # How many times the others' tolerance float32 needs: Gemma 4 does not scale its dot products down, and Ministral 3
-# scales those of far positions up, so that their scores are larger and round more. Measured: up to 5 and 2 times.
-NOISE: Mapping[str, int] = {"gemma4": 6, "gemma4_kv": 6, "gemma4_wrapped": 6, "ministral3": 3}
+# scales those of far positions up, so that their scores are larger and round more; gated delta nets divide by norms of
+# small states. Measured: up to 5, 2 and 3 times; in float64 Qwen 3.5 alone differs from itself in a panel by 3e-15.
+NOISE: Mapping[str, int] = {
+    "gemma4": 6, "gemma4_kv": 6, "gemma4_wrapped": 6, "ministral3": 3, "qwen3_next": 6, "qwen3_5": 6,
+}  # fmt: skip
+HYBRIDS = tuple(_hybrids())
 
 
 @functools.cache

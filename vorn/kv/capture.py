@@ -290,9 +290,10 @@ class _Feed:
                 f"{cache.device}; give model.device_map=null, or a map that keeps them together"
             )
         if (layer != place or self.plan.states) and not cache.has_handed_out(key):
+            own, other = (self.plan.shape.decoder_layer(one) for one in (layer, place))
             raise BadInput(
-                f"model: layer {layer} of those with attention does not read the keys of layer {place}, whose cache it "
-                "should read by its configuration; choose another model"
+                f"model: its layer {own} does not read the keys of layer {other}, whose cache it should read by its "
+                "configuration; choose another model"
             )
 
     @contextmanager

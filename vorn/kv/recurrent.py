@@ -48,9 +48,7 @@ class HybridCache(Cache):
         layer = self.states[layer_idx]
         return layer.recurrent_states[state_idx] if layer.has_previous_state[state_idx] else None
 
-    def update_conv_state(
-        self, conv_states: Tensor, layer_idx: int, state_idx: int = 0, **kwargs: object
-    ) -> Tensor:
+    def update_conv_state(self, conv_states: Tensor, layer_idx: int, state_idx: int = 0, **kwargs: object) -> Tensor:
         """All that the convolution looks at: what was stored, and the new."""
         return self.states[layer_idx].update_conv_state(conv_states, state_idx, **kwargs)
 
