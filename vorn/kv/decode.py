@@ -19,7 +19,7 @@ from vorn.kv.greedy import Greedy, Text, choose
 from vorn.kv.held import HeldGroup, sets_to_hold
 from vorn.kv.hold import Hold
 from vorn.kv.ragged import DecodingGroup, GroupAttention, RaggedGroup
-from vorn.kv.recurrent import RowStates, repeated
+from vorn.kv.recurrent import RowStates, repeated, state_bytes
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.rotary import LayerRotation, Rotation
 from vorn.records import BadInput
@@ -97,7 +97,7 @@ def decode(
         eos_ids: any of them ends a row, and is not part of its tokens.
         pad_id: never generated, unless it is one of `eos_ids`.
         max_cells: rows per batch; more rows make more batches.
-        max_bytes: of a batch's pruned caches.
+        max_bytes: of a batch's pruned caches and recurrent states.
         question: ids that follow what was read: fed at once over each branch's cache, whose rows all get a copy then;
             the first token comes from the last one's logits.
         answer: ids whose likelihood is asked for, as the text's next tokens, from the same caches: they are fed one by
@@ -119,9 +119,11 @@ def decode(
     start = perf_counter()
     if not opening:
         run.take(range(len(branches)), 0, prefill.last_logits.expand(len(branches), -1))
-    slot_bytes = prefill.cache.slot_bytes()
+    slot_bytes, row_bytes = prefill.cache.slot_bytes(), state_bytes(prefill.states_at(first_new))
     shares: dict[int, tuple[int, float]] = {}
-    for batch in arrange(rows, room=room, slot_bytes=slot_bytes, max_cells=max_cells, max_bytes=max_bytes):
+    for batch in arrange(
+        rows, room=room, slot_bytes=slot_bytes, state_bytes=row_bytes, max_cells=max_cells, max_bytes=max_bytes
+    ):
         shares.update(run.batch(batch))
     drain(prefill.last_logits.device)
     seconds = perf_counter() - start - sum(gather_s for _, gather_s in shares.values())

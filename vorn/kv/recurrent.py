@@ -86,32 +86,30 @@ class RowStates:
     layers: StateLayers
 
     def of(self, rows: Sequence[int]) -> RowStates:
-        """Those of some of the rows; the states are handed on, not copied, where all of them go on."""
+        """Those of some of the rows; not copied where all of them go on."""
         if tuple(rows) == self.rows:
             return self
-        index = torch.tensor([self.rows.index(row) for row in rows])
-        for layer in self.layers.values():
-            if any(layer.has_previous_state.values()):
-                layer.reorder_cache(index)
-        return RowStates(tuple(rows), self.layers)
+        places = [self.rows.index(row) for row in rows]
+        return RowStates(tuple(rows), {layer: _taken(one, places) for layer, one in self.layers.items()})
 
 
 def repeated(states: StateLayers, rows: Sequence[int]) -> RowStates:
     """A copy for each of `rows` of the states of one text."""
-    return RowStates(tuple(rows), {layer: _copy(one, len(rows)) for layer, one in states.items()})
+    return RowStates(tuple(rows), {layer: _taken(one, [0] * len(rows)) for layer, one in states.items()})
 
 
-def _copy(layer: LinearAttentionLayer, rows: int) -> LinearAttentionLayer:
-    copy = LinearAttentionLayer(number_of_states=layer.number_of_states)
+def _taken(layer: LinearAttentionLayer, places: Sequence[int]) -> LinearAttentionLayer:
+    """A new layer with copies of the states at these places of the batch."""
+    taken = LinearAttentionLayer(number_of_states=layer.number_of_states)
     for index in range(layer.number_of_states):
         for name, states in (("conv_states", layer.conv_states), ("recurrent_states", layer.recurrent_states)):
-            state = states[index]
-            if state is not None:
+            if (state := states[index]) is not None:
+                rows = state[torch.tensor(places, device=state.device)]
                 size = {"conv_kernel_size": layer.conv_kernel_size[index]} if name == "conv_states" else {}
-                copy.lazy_initialization(**{name: state.expand(rows, *state.shape[1:])}, state_idx=index, **size)
-                getattr(copy, name)[index].copy_(state)
-        copy.has_previous_state[index] = layer.has_previous_state[index]
-    return copy
+                taken.lazy_initialization(**{name: rows}, state_idx=index, **size)
+                getattr(taken, name)[index].copy_(rows)
+        taken.has_previous_state[index] = layer.has_previous_state[index]
+    return taken
 
 
 def state_bytes(states: StateLayers) -> int:
