@@ -52,7 +52,10 @@ def masked_forward(model: PreTrainedModel, ids: Tensor, visible: Visible) -> See
         return output.transpose(1, 2), None
 
     def note(layer):
-        return lambda module, inputs, output: seen.states.update({layer: output[0]})
+        def hook(module, inputs, output):
+            seen.states[layer] = output[0] if isinstance(output, Tensor) else output[0][0]
+
+        return hook
 
     name = model.get_decoder().config._attn_implementation
     hooks = [layer.register_forward_hook(note(i)) for i, layer in enumerate(model.get_decoder().layers)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import FAMILIES, NOISE, WINDOW, prompt, tiny_model
+from tiny_models import FAMILIES, HYBRIDS, NOISE, WINDOW, prompt, tiny_model
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -32,7 +32,9 @@ def test_attention_signals_equal_eager_attention(
     with torch.no_grad():
         eager = tiny_model(family, "eager")(prompt(TOKENS), output_attentions=True)
     got = read(family, chunk_tokens).signals
-    for layer, attention in enumerate(eager.attentions):  # [1, H, T, T]
+    attentions = [one for one in eager.attentions if one is not None]  # [1, H, T, T] of the layers that have attention
+    assert len(attentions) == got[LastAttention()].shape[0]
+    for layer, attention in enumerate(attentions):
         noise = NOISE.get(family, 1)
         torch.testing.assert_close(got[LastAttention()][layer], attention[0, :, -1], rtol=0, atol=5e-6 * noise)
         torch.testing.assert_close(got[ColumnSums()][layer], attention[0].sum(dim=1), rtol=0, atol=2e-5 * noise)
@@ -45,7 +47,9 @@ def test_residual_is_the_hidden_state_after_its_layer_bit_for_bit(family: str) -
     below_last = range(len(hidden) - 2)  # the last one comes after the final norm
     got = read(family, wanted=frozenset(map(Residual, below_last))).signals
     for layer in below_last:
-        assert torch.equal(got[Residual(layer)], hidden[layer + 1][0])
+        # A hybrid's last token is read by itself, for the state before it, and is rounded otherwise.
+        apart = 2e-5 * NOISE.get(family, 1) if family in HYBRIDS else 0.0
+        torch.testing.assert_close(got[Residual(layer)], hidden[layer + 1][0], rtol=0, atol=apart)
         assert not torch.equal(got[Residual(layer)], hidden[layer][0])
 
 
@@ -60,14 +64,15 @@ def test_prefill_is_the_ordinary_forward(family: str) -> None:
 @pytest.mark.parametrize("chunk_tokens", [20, 1])
 def test_chunks_equal_the_whole(family: str, chunk_tokens: int) -> None:
     whole, chunked = read(family), read(family, chunk_tokens)
-    torch.testing.assert_close(chunked.last_logits, whole.last_logits, rtol=0, atol=5e-5)
+    noise = NOISE.get(family, 1) if family in HYBRIDS else 1
+    torch.testing.assert_close(chunked.last_logits, whole.last_logits, rtol=0, atol=5e-5 * noise)
     for signal in ALL:
-        torch.testing.assert_close(chunked.signals[signal], whole.signals[signal], rtol=1e-5, atol=5e-5)
+        torch.testing.assert_close(chunked.signals[signal], whole.signals[signal], rtol=1e-5, atol=5e-5 * noise)
     for one, other in zip(chunked.cache.layers, whole.cache.layers, strict=True):
         assert (one.get_seq_length(), one.first) == (TOKENS, other.first)
         used = slice(TOKENS - one.first)
-        torch.testing.assert_close(one.keys[:, :, used], other.keys[:, :, used], rtol=0, atol=5e-5)
-        torch.testing.assert_close(one.values[:, :, used], other.values[:, :, used], rtol=0, atol=5e-5)
+        torch.testing.assert_close(one.keys[:, :, used], other.keys[:, :, used], rtol=0, atol=5e-5 * noise)
+        torch.testing.assert_close(one.values[:, :, used], other.values[:, :, used], rtol=0, atol=5e-5 * noise)
 
 
 class Bomb:

@@ -17,6 +17,7 @@ from vorn.kv.decode import Branch, Decoding, decode
 from vorn.kv.hold import EveryStep, Hold, SentenceEnd
 from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept
+from vorn.kv.rotary import LayerRotation, rotate_back
 from vorn.kv.scorers.sink_recent import SinkRecent
 from vorn.kv.units import Tokens, UnitRule
 from vorn.records import BadInput
@@ -25,13 +26,18 @@ TOKENS, NEW = 2 * WINDOW + 5, 6
 RULE = UnitRule(fill=True, fit="prefix", pool="max", top_k=3)
 
 
-def turned(states: Tensor, positions: list[int], theta: float) -> Tensor:
-    """[n, D] states rotated by RoPE as complex numbers: dimension d is the real part, d + D / 2 the imaginary one."""
+def turned(states: Tensor, positions: list[int], theta: float, share: float) -> Tensor:
+    """[n, D] states, of which the first `share` is rotated by RoPE as complex numbers.
+
+    Of R rotated dimensions, d is the real part and d + R / 2 the imaginary one.
+    """
+    width = int(states.shape[-1] * share)
+    rest, states = states.double()[:, width:], states[:, :width]
     real, imaginary = states.double().chunk(2, dim=-1)
     speeds = theta ** (-torch.arange(real.shape[-1], dtype=torch.float64) / real.shape[-1])
     angles = torch.tensor(positions, dtype=torch.float64)[:, None] * speeds
     result = torch.complex(real, imaginary) * torch.polar(torch.ones_like(angles), angles)
-    return torch.cat([result.real, result.imag], dim=-1)
+    return torch.cat([result.real, result.imag, rest], dim=-1)
 
 
 def reference(family: str, ids: Tensor, kept: list[int], first_new: int) -> Tensor:
@@ -43,7 +49,8 @@ def reference(family: str, ids: Tensor, kept: list[int], first_new: int) -> Tens
 def ranked(family: str, ids: Tensor, sees: Callable[[int], list[int]], first_new: int) -> Tensor:
     """Logits [T + n, V]: rows from `first_new` on see, in order, what `sees` says, each column at its rank there."""
     model, tokens = tiny_model(family), ids.shape[1]
-    theta = model.config.rope_parameters["rope_theta"]
+    rope = model.config.rope_parameters
+    rotated = {"theta": rope["rope_theta"], "share": rope.get("partial_rotary_factor", 1.0)}
 
     def attention(module, query, key, value, mask, *, scaling, **_):
         output = torch.empty_like(query)
@@ -51,8 +58,8 @@ def ranked(family: str, ids: Tensor, sees: Callable[[int], list[int]], first_new
             keys, values = key[0, head // 2], value[0, head // 2].double()
             for row in range(tokens):
                 seen = sees(row) if row >= first_new else list(range(row + 1))
-                q = turned(query[0, head, row : row + 1], [len(seen) - 1], theta)
-                k = turned(keys[seen], list(range(len(seen))), theta)
+                q = turned(query[0, head, row : row + 1], [len(seen) - 1], **rotated)
+                k = turned(keys[seen], list(range(len(seen))), **rotated)
                 output[0, head, row] = (q @ k.T * scaling).softmax(-1)[0] @ values[seen]
         return output.transpose(1, 2), None
 
@@ -86,7 +93,7 @@ def kept(*positions: int, is_compact: bool = True, tokens: int = TOKENS) -> Kept
 SETS = [(0, 1, 2, 3, *range(40, TOKENS)), (5, 17, 18, 30), (0, 20, 21, TOKENS - 1)]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "qwen3_5", "bamba"])
 @pytest.mark.parametrize("first_token", ["refeed", "prefill"])
 def test_compact_rows_equal_a_forward_with_keys_rotated_anew(family: str, first_token: str) -> None:
     branches = [Branch(kept(*SETS[0])), Branch(kept(*SETS[1], is_compact=False)), Branch(None), Branch(kept(*SETS[2]))]
@@ -139,3 +146,14 @@ def test_a_compact_policy_marks_what_it_keeps() -> None:
         got = policy.keep(signals, range(TOKENS), 10, sinks=0, recent=1)
         assert got.is_compact is is_compact
         assert got.positions[0].tolist() == [[0, 1, 2, 3, *range(TOKENS - 6, TOKENS)]]
+
+
+@pytest.mark.parametrize("family", ["llama", "bamba", "qwen3_5"])
+def test_undoing_a_rotation_gives_back_what_was_turned(family: str) -> None:
+    decoder = tiny_model(family).get_decoder()
+    rope = decoder.config.rope_parameters
+    states, positions = torch.randn(7, 16, generator=torch.Generator().manual_seed(1)), [0, 3, 4, 50, 51, 52, 900]
+    there = turned(states, positions, rope["rope_theta"], rope.get("partial_rotary_factor", 1.0)).float()
+    tables = LayerRotation(decoder, 1, 16).tables(torch.tensor(positions))
+    torch.testing.assert_close(rotate_back(there, tables), states, rtol=0, atol=1e-4)
+    assert (there - states)[1:].abs().amax(dim=0)[: tables[0].shape[-1]].min() > 0.01

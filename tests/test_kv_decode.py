@@ -109,6 +109,7 @@ def kept_sets(family: str, branch: Branch) -> KeptSets:
         if branch.kept is None:
             return set(range(TOKENS))
         cache = CACHE_OF.get(family, range(100))[layer]
+        assert cache is not None
         rows = branch.kept.positions[cache % len(branch.kept.positions)].tolist()
         return set(rows[head * len(rows) // heads_of[cache]]) - {-1}
 
@@ -117,12 +118,9 @@ def kept_sets(family: str, branch: Branch) -> KeptSets:
 
 def heads_per_cache(family: str) -> list[int]:
     """KV heads of each layer that has a cache of its own, from the widths of the weights."""
-    attentions = [layer.self_attn for layer in tiny_model(family).get_decoder().layers]
-    return [
-        attention.k_proj.out_features // attention.head_dim
-        for layer, attention in enumerate(attentions)
-        if layer in CACHE_OF.get(family, range(len(attentions)))
-    ]
+    attentions = [module for module in tiny_model(family).get_decoder().modules() if hasattr(module, "k_proj")]
+    owners = {cache for cache in CACHE_OF.get(family, range(len(attentions))) if cache is not None}
+    return [attentions[owner].k_proj.out_features // attentions[owner].head_dim for owner in sorted(owners)]
 
 
 @families
@@ -183,7 +181,7 @@ def test_transformers_never_guesses_at_packed_sequences(family: str, monkeypatch
     asked: list[Tensor] = []
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", asked.append)
     tiny_model(family)(prompt(5), position_ids=torch.tensor([[0, 1, 2, 7, 8]]), use_cache=False)
-    assert asked, "the function that guesses has another name now"
+    assert bool(asked) == (family != "granite_hybrid"), "the function that guesses has another name now"
     asked.clear()
     name = tiny_model(family).get_decoder().config._attn_implementation
     read_prompt = prefill(tiny_model(family), prompt(TOKENS), frozenset(), chunk_tokens=20, room=NEW, seed=0)

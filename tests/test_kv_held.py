@@ -118,13 +118,13 @@ class Told:
     def __init__(self, family: str, cell: Cell, kept: Kept, tokens: int, first_new: int) -> None:
         self.cell, self.tokens, self.first_new, self.family = cell, tokens, first_new, family
         model = tiny_model(family)
-        attentions = [layer.self_attn for layer in model.get_decoder().layers]
+        attentions = [module for module in model.get_decoder().modules() if hasattr(module, "k_proj")]
         self.cache_of = CACHE_OF.get(family, tuple(range(len(attentions))))
-        self.caches = len(set(self.cache_of))
+        self.first_reader = {
+            cache: self.cache_of.index(cache) for cache in dict.fromkeys(self.cache_of) if cache is not None
+        }
         self.heads = {
-            self.cache_of[layer]: one.k_proj.out_features // one.head_dim
-            for layer, one in enumerate(attentions)
-            if self.cache_of[layer] == layer
+            cache: attentions[cache].k_proj.out_features // attentions[cache].head_dim for cache in self.first_reader
         }
         self.is_shared = cell.name not in PER_LAYER or cell.unit_ids is not None
         self.sets: Sets = {}
@@ -142,7 +142,7 @@ class Told:
         """Mean weights [T, T] over the query heads of a KV head, and over the layers that read its cache."""
         cache, head = key
         readers = [layer for layer, index in enumerate(self.cache_of) if index == cache]
-        per_head = len(seen.weights[cache]) // self.heads[cache]
+        per_head = len(seen.weights[readers[0]]) // self.heads[cache]
         own = slice(head * per_head, (head + 1) * per_head)
         return torch.cat([seen.weights[layer][own] for layer in readers]).mean(dim=0)
 
@@ -150,7 +150,8 @@ class Told:
         """Logits of the token at `position`; the sets afterwards are those of the rule."""
         if not self.is_shared:
             for (cache, _), held in self.sets.items():
-                held -= {p for p in held if self.windows[cache] and p <= position - self.windows[cache]}
+                window = self.windows[self.first_reader[cache]]
+                held -= {p for p in held if window and p <= position - window}
         for held in self.sets.values():
             held.add(position)
         self.visible[position] = {key: set(held) for key, held in self.sets.items()}
@@ -257,7 +258,7 @@ def check(family: str, cells: Sequence[Cell], first_token: str = "refeed", token
 SENTENCES = [position // 5 for position in range(TOKENS)]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "mistral", "gemma4", "gemma4_kv"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "mistral", "gemma4", "gemma4_kv", "qwen3_5", "bamba"])
 def test_every_rule_equals_masked_forwards_step_by_step(family: str) -> None:
     cells = [*(Cell(name, 9) for name in SCORERS), Cell("h2o", 14), Cell("tova", 13, sinks=0, recent=1)]
     got = check(family, cells)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import CACHE_OF, FAMILIES, WINDOW, prompt, tiny_model
-from transformers import Gemma4TextConfig, GPTNeoXConfig, Llama4TextConfig
+from transformers import Gemma4TextConfig, GPTNeoXConfig, Llama4TextConfig, Mamba2Config
 
 from vorn.kv import capture
 from vorn.kv.capture import prefill
@@ -38,6 +38,19 @@ def read(family: str, chunk_tokens: int | None = None) -> capture.Prefill:
 )
 def test_layout(family: str, shape: ModelShape, windows: list[int | None]) -> None:
     assert layout(tiny_model(family)) == Layout(shape, tuple(windows))
+
+
+@pytest.mark.parametrize(("family", "states"), [("bamba", [0, 2]), ("nemotron_h", [0]), ("falcon_h1", [0, 1, 2])])
+def test_the_layout_of_a_hybrid_tells_attention_from_states(family: str, states: list[int]) -> None:
+    attends, depth = ((1, 3), 4) if family != "falcon_h1" else (None, None)  # Falcon H1 has both in every layer
+    shape = ModelShape(len(attends or range(3)), 4, 2, attends=attends, decoder_layers=depth)
+    assert layout(tiny_model(family)) == Layout(shape, (None,) * shape.layers, dict.fromkeys(states, 1))
+    assert shape.depth == len(tiny_model(family).get_decoder().layers)
+
+
+def test_a_model_without_attention_is_refused() -> None:
+    with pytest.raises(BadInput, match="no layer has attention"):
+        layout(without_weights(Mamba2Config(num_hidden_layers=3), 3))
 
 
 def without_weights(config: Any, layers: int) -> Any:

@@ -73,11 +73,15 @@ EDGES: dict[str, set[str]] = {
         "vorn.kv.rules",
     },
     "vorn.kv.batching": {"vorn.records", "vorn.kv.hold", "vorn.kv.retention"},
-    "vorn.kv.cache": {"vorn.records", "vorn.kv.retention"},
+    "vorn.kv.recurrent": set(),
+    "vorn.kv.cache": {"vorn.records", "vorn.kv.layout", "vorn.kv.recurrent", "vorn.kv.retention"},
     "vorn.kv.layout": {"vorn.records", "vorn.kv.signals"},
-    "vorn.kv.capture": {"vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout", "vorn.kv.rotary"},
+    "vorn.kv.capture": {
+        "vorn.records", "vorn.kv.signals", "vorn.kv.cache", "vorn.kv.layout", "vorn.kv.recurrent", "vorn.kv.rotary",
+    },
+    "vorn.kv.probe": {"vorn.records", "vorn.kv.capture", "vorn.kv.layout", "vorn.kv.recurrent"},
     "vorn.kv.compact": {"vorn.records", "vorn.kv.cache", "vorn.kv.retention", "vorn.kv.rotary"},
-    "vorn.kv.ragged": {"vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.query"},
+    "vorn.kv.ragged": {"vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.query", "vorn.kv.signals"},
     "vorn.kv.query": {"vorn.records", "vorn.kv.signals"},
     "vorn.kv.held": {
         "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.hold", "vorn.kv.query",
@@ -86,7 +90,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.kv.greedy": set(),
     "vorn.kv.decode": {
         "vorn.records", "vorn.kv.batching", "vorn.kv.cache", "vorn.kv.capture", "vorn.kv.compact", "vorn.kv.greedy",
-        "vorn.kv.held", "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.retention", "vorn.kv.rotary",
+        "vorn.kv.held", "vorn.kv.hold", "vorn.kv.ragged", "vorn.kv.recurrent", "vorn.kv.retention", "vorn.kv.rotary",
     },
     "vorn.kv.reread": {"vorn.kv.capture", "vorn.kv.layout", "vorn.kv.signals", "vorn.kv.steps"},
     "vorn.kv.reforward": {

@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 from transformers import (
+    BambaConfig,
+    BambaForCausalLM,
+    FalconH1Config,
+    FalconH1ForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3Config,
@@ -17,6 +21,8 @@ from transformers import (
     Gemma4ForCausalLM,
     Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Ministral3Config,
@@ -25,14 +31,20 @@ from transformers import (
     MinistralForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    NemotronHConfig,
+    NemotronHForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
     SiglipVisionConfig,
 )
 
@@ -150,6 +162,81 @@ def _qwen3_moe() -> PreTrainedModel:
     return _make(Qwen3MoeForCausalLM, config)
 
 
+_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16, "mamba_chunk_size": 16}
+_GATED_DELTA = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+}
+
+
+def _hybrids() -> dict[str, Callable[[], PreTrainedModel]]:
+    """Recurrent layers and layers with attention; the class of each by its name."""
+    return {
+        "qwen3_next": lambda: _make(
+            Qwen3NextForCausalLM,
+            Qwen3NextConfig(
+                **_COMMON,
+                **_GATED_DELTA,
+                num_experts=4,
+                num_experts_per_tok=2,
+                moe_intermediate_size=32,
+                shared_expert_intermediate_size=32,
+            ),
+        ),
+        "qwen3_5": lambda: _make(Qwen3_5ForCausalLM, Qwen3_5TextConfig(**_COMMON, **_GATED_DELTA)),
+        "bamba": lambda: _make(
+            BambaForCausalLM,
+            BambaConfig(**_no_head_dim(), **_MAMBA, num_hidden_layers=4, attn_layer_indices=[1, 3]),
+        ),
+        "granite_hybrid": lambda: _make(
+            GraniteMoeHybridForCausalLM,
+            GraniteMoeHybridConfig(
+                **_no_head_dim(),
+                **_MAMBA,
+                num_hidden_layers=4,
+                layer_types=["mamba", "attention", "mamba", "attention"],
+                num_local_experts=4,
+                num_experts_per_tok=2,
+                shared_intermediate_size=32,
+            ),
+        ),
+        "nemotron_h": lambda: _make(
+            NemotronHForCausalLM,
+            NemotronHConfig(
+                **_COMMON,
+                mamba_num_heads=8,
+                mamba_head_dim=16,
+                ssm_state_size=16,
+                n_groups=1,
+                chunk_size=16,
+                time_step_min=1e-9,  # a bound that its scan of several tokens has, and its step of one has not
+                layers_block_type=["mamba", "attention", "moe", "attention"],
+                n_routed_experts=4,
+                num_experts_per_tok=2,
+                moe_intermediate_size=32,
+                moe_shared_expert_intermediate_size=32,
+            ),
+        ),
+        "falcon_h1": lambda: _make(
+            FalconH1ForCausalLM,
+            FalconH1Config(
+                **_COMMON,
+                num_hidden_layers=3,
+                mamba_d_ssm=128,
+                mamba_n_heads=8,
+                mamba_d_head=16,
+                mamba_n_groups=1,
+                mamba_d_state=16,
+                mamba_chunk_size=16,
+            ),
+        ),
+    }
+
+
 def _make(architecture: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
     return architecture(config).eval()
 
@@ -180,6 +267,7 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "gemma4": lambda: _make(Gemma4ForCausalLM, _gemma4_config()),
     "gemma4_kv": _gemma4_kv,
     "gemma4_wrapped": _gemma4_wrapped,
+    **_hybrids(),
 }
 
 
@@ -188,15 +276,20 @@ def _no_head_dim() -> dict[str, object]:
 
 
 # Which cache each layer reads, for the models in which some layers have none of their own.
-CACHE_OF: Mapping[str, tuple[int, ...]] = {
+CACHE_OF: Mapping[str, tuple[int | None, ...]] = {
     "gemma4": (0, 1, 2, 3, 2, 3),
     "gemma4_wrapped": (0, 1, 2, 3, 2, 3),
+    **dict.fromkeys(["qwen3_next", "qwen3_5", "bamba", "granite_hybrid", "nemotron_h"], (None, 0, None, 1)),
 }
 
 
 # How many times the others' tolerance float32 needs: Gemma 4 does not scale its dot products down, and Ministral 3
-# scales those of far positions up, so that their scores are larger and round more. Measured: up to 5 and 2 times.
-NOISE: Mapping[str, int] = {"gemma4": 6, "gemma4_kv": 6, "gemma4_wrapped": 6, "ministral3": 3}
+# scales those of far positions up, so that their scores are larger and round more; gated delta nets divide by norms of
+# small states. Measured: up to 5, 2 and 3 times; in float64 Qwen 3.5 alone differs from itself in a panel by 3e-15.
+NOISE: Mapping[str, int] = {
+    "gemma4": 6, "gemma4_kv": 6, "gemma4_wrapped": 6, "ministral3": 3, "qwen3_next": 6, "qwen3_5": 6,
+}  # fmt: skip
+HYBRIDS = tuple(_hybrids())
 
 
 @functools.cache

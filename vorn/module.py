@@ -17,6 +17,7 @@ from vorn.grading import grade
 from vorn.kv.capture import Prefill
 from vorn.kv.layout import model_shape
 from vorn.kv.policy import CellPolicy
+from vorn.kv.probe import check_states
 from vorn.kv.signals import ModelShape, Signal
 from vorn.memory import Relief, Watch, is_out_of_memory
 from vorn.models.prompts import Prompt
@@ -64,6 +65,10 @@ class EvictionModule(LightningModule):
     def shape(self) -> ModelShape:
         """Layers and heads of the model."""
         return model_shape(self.model)
+
+    def setup(self, stage: str) -> None:
+        """Checks the model before anything is measured. Raises: BadInput for one that loses its recurrent states."""
+        check_states(self.model)
 
     def predict_step(self, item: WorkItem, batch_idx: int = 0) -> list[Observation]:
         """One observation per cell of the item, in the panel's order; a failure becomes observations with `error`.

@@ -41,7 +41,7 @@ Batch = list[Group]
 
 
 def arrange(
-    rows: Sequence[Row], *, room: int, slot_bytes: Sequence[int], max_cells: int, max_bytes: int
+    rows: Sequence[Row], *, room: int, slot_bytes: Sequence[int], state_bytes: int, max_cells: int, max_bytes: int
 ) -> list[Batch]:
     """Batches of groups: by length, so that the order does not depend on the order of the cells.
 
@@ -49,14 +49,16 @@ def arrange(
         rows: the cells to decode.
         room: decoded tokens for which each row needs slots.
         slot_bytes: bytes of one slot per layer.
+        state_bytes: of each row's recurrent states.
         max_cells: rows per batch.
-        max_bytes: of a batch's own caches, padding included; a single row may exceed it, since it cannot be divided.
+        max_bytes: of a batch's own caches and states, padding included; a single row may exceed it, since it cannot be
+            divided.
     """
     batches: list[Batch] = []
     for row in sorted(rows, key=lambda row: (row.company, sum(row.widths(room)), row.branch)):
         wider = _with_row(batches[-1], row, room) if batches else []
         cells = sum(len(group) for group in wider)
-        size = sum(_group_bytes(group, room, slot_bytes) for group in wider)
+        size = cells * state_bytes + sum(_group_bytes(group, room, slot_bytes) for group in wider)
         if batches and cells <= max_cells and size <= max_bytes:
             batches[-1] = wider
         else:

@@ -9,8 +9,10 @@ from weakref import ref
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import CacheLayerMixin
 
+from vorn.kv.layout import Layout
+from vorn.kv.recurrent import HybridCache, StateLayers, new_states
 from vorn.kv.retention import Kept
 from vorn.records import BadInput
 
@@ -82,17 +84,18 @@ class _RoomyLayer(CacheLayerMixin):
         return self.slots
 
 
-class PrefillCache(Cache):
+class PrefillCache(HybridCache):
     """Keys and values of a prompt, as far as a later token can see them, with room for what `full` generates.
 
     Args:
-        windows: positions that a query sees through each cache, itself included; None for all.
+        plan: the model's layout.
         prompt_tokens: positions of the prompt.
         room: positions after it.
     """
 
-    def __init__(self, windows: Sequence[int | None], prompt_tokens: int, room: int) -> None:
-        super().__init__(layers=[_RoomyLayer(prompt_tokens, room, window) for window in windows])
+    def __init__(self, plan: Layout, prompt_tokens: int, room: int) -> None:
+        layers = [_RoomyLayer(prompt_tokens, room, window) for window in plan.windows]
+        super().__init__(layers, plan.shape.attends, new_states(plan.states))
         self.capacity = prompt_tokens + room
 
     def slot_bytes(self) -> list[int]:
@@ -262,11 +265,15 @@ def gather_held(layer: _RoomyLayer, positions: Tensor) -> HeldLayer:
     return HeldLayer(*taken)
 
 
-class StepCache(Cache):
-    """What the model takes for its cache while cells decode together: the new token's states pass through it."""
+class StepCache(HybridCache):
+    """What the model takes for its cache while cells decode together: keys and values of the new token pass through it.
 
-    def __init__(self) -> None:
-        super().__init__(layers=[])
+    Args:
+        states: recurrent states of the rows, which are read on.
+    """
+
+    def __init__(self, states: StateLayers) -> None:
+        super().__init__([], None, states)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 
 import torch
@@ -16,8 +17,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.cache import PrefillCache
 from vorn.kv.layout import Layout, layout
+from vorn.kv.recurrent import StateLayers, repeated
 from vorn.kv.rotary import LayerRotation
-from vorn.kv.signals import Accumulator, AttentionCall, PrefillSignals, Signal
+from vorn.kv.signals import Accumulator, AttentionCall, ModelShape, PrefillSignals, Signal
 from vorn.records import BadInput
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
@@ -45,12 +47,19 @@ class Prefill:
         signals: what the scorers asked for.
         last_logits: [V] of the last prompt token.
         seconds: wall time of the forward with capture, device drained.
+        states: recurrent states by the number of tokens read, before the last one and after it; empty for a model
+            without any.
     """
 
     cache: PrefillCache
     signals: PrefillSignals
     last_logits: Tensor
     seconds: float
+    states: Mapping[int, StateLayers]
+
+    def states_at(self, position: int) -> StateLayers:
+        """Recurrent states of the tokens before `position`: the prompt's end, or its last token."""
+        return self.states[position] if self.states else {}
 
 
 def drain(device: torch.device) -> None:
@@ -91,10 +100,21 @@ def _eager(module: nn.Module, *args: Tensor | None, **kwargs: object) -> tuple[T
     return eager(module, *args, **kwargs)
 
 
-def layer_index(module: nn.Module) -> int:
-    """Which decoder layer an attention module belongs to, 0-based."""
+def layer_index(module: nn.Module, shape: ModelShape) -> int:
+    """Which of the layers with attention a module of attention belongs to, 0-based."""
     index: int = module.layer_idx  # type: ignore[assignment]
-    return index
+    return index if shape.attends is None else shape.attends.index(index)
+
+
+def residual(layer: int, output: object) -> Tensor:
+    """The residual stream [rows, tokens, width] behind a decoder layer, from what the layer returns."""
+    states = output[0] if isinstance(output, tuple) and output else output  # some return attention's weights beside it
+    if not isinstance(states, Tensor) or states.ndim != 3:
+        raise BadInput(
+            f"model: the output of its layer {layer} is no residual stream [1, tokens, width]; "
+            "choose a policy that does not read it, or another model"
+        )
+    return states
 
 
 def check_arguments(kwargs: dict[str, object]) -> None:
@@ -136,16 +156,27 @@ def prefill(
     start = perf_counter()
     reader = Reader(model, plan, list(accumulators.values()), tokens, room)
     positions = torch.arange(tokens, device=input_ids.device)
-    for first in range(0, tokens, chunk_tokens or tokens):
-        chunk = slice(first, first + (chunk_tokens or tokens))
+    states: dict[int, StateLayers] = {}
+    for chunk in _chunks(tokens, chunk_tokens or tokens, splits_last=bool(plan.states)):
+        if plan.states and chunk.stop == tokens:
+            states[tokens - 1] = repeated(reader.cache.states, [0]).layers
         logits = reader.read(input_ids[:, chunk], positions[chunk])
+    if plan.states:
+        states[tokens] = reader.cache.states
     captured = {signal: accumulator.result() for signal, accumulator in accumulators.items()}
     drain(input_ids.device)
     seconds = perf_counter() - start
     if not all(layer.is_initialized for layer in reader.cache.layers):
         raise BadInput("model: some of its layers put no keys and values into the cache they are given; choose another")
     read = PrefillSignals(captured, tokens, plan.shape, seed, input_ids.device, evidence)
-    return Prefill(reader.cache, read, logits, seconds)
+    return Prefill(reader.cache, read, logits, seconds, states)
+
+
+def _chunks(tokens: int, most: int, *, splits_last: bool) -> Iterator[slice]:
+    """Of `most` tokens at most; `splits_last`: the last token is one by itself, so that a state before it exists."""
+    ends = [*range(most, tokens, most), *([tokens - 1] if splits_last and tokens > 1 else []), tokens]
+    for first, end in pairwise([0, *sorted(set(ends))]):
+        yield slice(first, end)
 
 
 def _check(model: PreTrainedModel, input_ids: Tensor, chunk_tokens: int | None, room: int) -> None:
@@ -175,7 +206,7 @@ class Reader:
     def __init__(
         self, model: PreTrainedModel, plan: Layout, accumulators: list[Accumulator], tokens: int, room: int
     ) -> None:
-        self.cache = PrefillCache(plan.windows, tokens, room)
+        self.cache = PrefillCache(plan, tokens, room)
         self._model = model
         self._feed = _Feed(accumulators, plan, self.cache, model.get_decoder())
         self._seen = 0
@@ -231,9 +262,9 @@ class _Feed:
         ) -> tuple[Tensor, Tensor | None]:
             check_arguments(kwargs)
             first_key = self.first + query.shape[2] - key.shape[2]
-            layer = layer_index(module)
+            layer = layer_index(module, self.plan.shape)
             self._check_layer(layer, key, sliding_window)
-            rotation = LayerRotation(self.decoder, layer, query.shape[-1])
+            rotation = LayerRotation(self.decoder, self.plan.shape.decoder_layer(layer), query.shape[-1])
             call = AttentionCall(
                 query, key, value, scaling, softcap, sliding_window, self.first, first_key, rotation, self.positions
             )
@@ -258,10 +289,11 @@ class _Feed:
                 f"model.device_map: layer {layer} is on {key.device} and layer {place}, whose cache it shares, on "
                 f"{cache.device}; give model.device_map=null, or a map that keeps them together"
             )
-        if layer != place and not cache.has_handed_out(key):
+        if (layer != place or self.plan.states) and not cache.has_handed_out(key):
+            own, other = (self.plan.shape.decoder_layer(one) for one in (layer, place))
             raise BadInput(
-                f"model: its layer {layer} does not read the keys of layer {place}, whose cache it should share "
-                "by its configuration; choose another model"
+                f"model: its layer {own} does not read the keys of layer {other}, whose cache it should read by its "
+                "configuration; choose another model"
             )
 
     @contextmanager
@@ -274,12 +306,8 @@ class _Feed:
 
     def _hook(self, layer: int) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if not isinstance(output, Tensor) or output.ndim != 3:
-                raise BadInput(
-                    f"model: the output of its layer {layer} is no residual stream [1, tokens, width]; "
-                    "choose a policy that does not read it, or another model"
-                )
+            states = residual(layer, output)
             for accumulator in self.accumulators:
-                accumulator.on_residual(layer, output, self.first)
+                accumulator.on_residual(layer, states, self.first)
 
         return hook

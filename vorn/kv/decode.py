@@ -19,6 +19,7 @@ from vorn.kv.greedy import Greedy, Text, choose
 from vorn.kv.held import HeldGroup, sets_to_hold
 from vorn.kv.hold import Hold
 from vorn.kv.ragged import DecodingGroup, GroupAttention, RaggedGroup
+from vorn.kv.recurrent import RowStates, repeated, state_bytes
 from vorn.kv.retention import Kept, keep_all
 from vorn.kv.rotary import LayerRotation, Rotation
 from vorn.records import BadInput
@@ -96,7 +97,7 @@ def decode(
         eos_ids: any of them ends a row, and is not part of its tokens.
         pad_id: never generated, unless it is one of `eos_ids`.
         max_cells: rows per batch; more rows make more batches.
-        max_bytes: of a batch's pruned caches.
+        max_bytes: of a batch's pruned caches and recurrent states.
         question: ids that follow what was read: fed at once over each branch's cache, whose rows all get a copy then;
             the first token comes from the last one's logits.
         answer: ids whose likelihood is asked for, as the text's next tokens, from the same caches: they are fed one by
@@ -118,9 +119,11 @@ def decode(
     start = perf_counter()
     if not opening:
         run.take(range(len(branches)), 0, prefill.last_logits.expand(len(branches), -1))
-    slot_bytes = prefill.cache.slot_bytes()
+    slot_bytes, row_bytes = prefill.cache.slot_bytes(), state_bytes(prefill.states_at(first_new))
     shares: dict[int, tuple[int, float]] = {}
-    for batch in arrange(rows, room=room, slot_bytes=slot_bytes, max_cells=max_cells, max_bytes=max_bytes):
+    for batch in arrange(
+        rows, room=room, slot_bytes=slot_bytes, state_bytes=row_bytes, max_cells=max_cells, max_bytes=max_bytes
+    ):
         shares.update(run.batch(batch))
     drain(prefill.last_logits.device)
     seconds = perf_counter() - start - sum(gather_s for _, gather_s in shares.values())
@@ -201,7 +204,7 @@ class _Run:
         drain(self.prefill.last_logits.device)
         gather_s = perf_counter() - start
         branches = [branch for group in groups for branch in group.branches]
-        attention = GroupAttention()
+        attention = GroupAttention(self.prefill.signals.shape)
         with overridden_attention(self.model, attention.replace), attention.hooked(self.model, groups):
             self.generate(groups, attention)
             if self.answer:
@@ -232,17 +235,20 @@ class _Run:
     def rotations(self) -> list[Rotation]:
         """What turns the keys of each cache."""
         decoder = self.model.get_decoder()
-        return [LayerRotation(decoder, i, one.keys.shape[3]) for i, one in enumerate(self.prefill.cache.layers)]
+        of, layers = self.prefill.signals.shape.decoder_layer, self.prefill.cache.layers
+        return [LayerRotation(decoder, of(i), one.keys.shape[3]) for i, one in enumerate(layers)]
 
     def generate(self, groups: Sequence[DecodingGroup], attention: GroupAttention) -> None:
         """Gives every row its text; a group leaves the batch when all of its rows are done."""
         fed, index = 0, 0 if self.opening else 1
+        states = self.states(groups)
         while groups := [one for one in groups if not all(self.texts[row].is_done for row in one.branches)]:
             rows = [row for group in groups for row in group.branches]
             # A row that ended without a token goes on with any, as long as others of its group run.
             last = [(self.texts[row].token_ids or [self.last_token])[-1:] for row in rows]
             tokens = last if index else [list(self.opening)] * len(rows)
-            self.take(rows, index, self.forward(groups, attention, tokens, fed))
+            states = states.of(rows)
+            self.take(rows, index, self.forward(groups, attention, tokens, fed, states))
             for branch, error in self.evict(groups, tokens):
                 if not self.texts[branch].is_done:  # what happens to a finished row is no error of its text
                     self.texts[branch].fail(error)
@@ -251,11 +257,11 @@ class _Run:
     def weigh(self, groups: Sequence[DecodingGroup], attention: GroupAttention) -> None:
         """Gives every row the answer's negative log-likelihood, fed over the slots of what was generated."""
         rows = [row for group in groups for row in group.branches]
-        total, fed = torch.zeros(len(rows), dtype=torch.float64), 0
+        total, fed, states = torch.zeros(len(rows), dtype=torch.float64), 0, self.states(groups)
         for feed, token in zip([self.opening, *((token,) for token in self.answer)], self.answer, strict=False):
             logits = self.prefill.last_logits.expand(len(rows), -1)
             if feed:
-                logits = self.forward(groups, attention, [list(feed)] * len(rows), fed)
+                logits = self.forward(groups, attention, [list(feed)] * len(rows), fed, states)
             total -= logits.float().log_softmax(dim=-1)[:, token].double().cpu()
             fed += len(feed)
             if feed and fed < self.room_of_answer:
@@ -269,8 +275,17 @@ class _Run:
         """Tokens that are fed to weigh the answer: its last one is not."""
         return len(self.opening) + len(self.answer) - 1
 
+    def states(self, groups: Sequence[DecodingGroup]) -> RowStates:
+        """The prompt's recurrent states, a copy for every row."""
+        return repeated(self.prefill.states_at(self.first_new), [row for group in groups for row in group.branches])
+
     def forward(
-        self, groups: Sequence[DecodingGroup], attention: GroupAttention, tokens: list[list[int]], fed: int
+        self,
+        groups: Sequence[DecodingGroup],
+        attention: GroupAttention,
+        tokens: list[list[int]],
+        fed: int,
+        states: RowStates,
     ) -> Tensor:
         """Logits [rows, V] of each row's last token; rows get equally many, behind the `fed` ones before."""
         rows = [row for group in groups for row in group.branches]
@@ -280,7 +295,7 @@ class _Run:
         logits: Tensor = self.model(
             input_ids=torch.tensor(tokens, device=device),
             position_ids=torch.tensor([[at - self.vacated[row] for at in queries] for row in rows], device=device),
-            past_key_values=StepCache(),
+            past_key_values=StepCache(states.layers),
             # Any mask of four dimensions passes through untouched, so that the model makes none of its own.
             attention_mask=torch.ones(len(rows), 1, 1, 1, dtype=torch.bool, device=device),
             use_cache=True,

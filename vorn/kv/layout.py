@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import get_layer_types_and_kwargs
@@ -12,6 +12,10 @@ from vorn.kv.signals import ModelShape
 from vorn.records import BadInput
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
+_BOTH = ("hybrid", "hybrid_sliding")  # attention and a recurrent state side by side
+_ATTENDING = (_FULL, _SLIDING, *_BOTH)
+_RECURRENT = ("linear_attention", "conv", *_BOTH)
+_WITHOUT = "dummy"  # no memory of other tokens at all: experts or a perceptron alone
 
 
 @dataclass(frozen=True)
@@ -21,17 +25,19 @@ class Layout:
     Attributes:
         shape: layers, heads, and which cache each layer reads.
         windows: positions that a query sees through each cache, itself included; None for all.
+        states: recurrent states of each decoder layer that has some.
     """
 
     shape: ModelShape
     windows: tuple[int | None, ...]
+    states: Mapping[int, int] = field(default_factory=dict)
 
 
 def layout(model: PreTrainedModel) -> Layout:
     """What the decoder of a causal LM keeps.
 
-    Raises: BadInput for layers that are no softmax attention over all positions or a sliding window, or that share a
-        cache in an unknown way.
+    Raises: BadInput for layers that are neither softmax attention over all positions or a sliding window nor keep a
+        recurrent state, or that share a cache in an unknown way; and for a model without attention.
     """
     config = model.get_decoder().config
     layers = len(model.get_decoder().layers)
@@ -39,11 +45,16 @@ def layout(model: PreTrainedModel) -> Layout:
     cache_of = _cache_of(config, layers)
     owners = sorted(set(cache_of))
     for index in owners:
-        if kinds[index] not in (_FULL, _SLIDING):
+        if kinds[index] not in (*_ATTENDING, *_RECURRENT, _WITHOUT):
             raise BadInput(
-                f"model: its layer {index} is of type {kinds[index]!r}; a cache is pruned exactly for "
-                f"{_FULL} and {_SLIDING} alone; choose a model with these layers only"
+                f"model: its layer {index} is of type {kinds[index]!r}; a cache is pruned exactly beside layers of "
+                f"{', '.join(sorted({*_ATTENDING, *_RECURRENT}))} alone; choose a model with these layers only"
             )
+    attends = [index for index in range(layers) if kinds[cache_of[index]] in _ATTENDING]
+    states = {index: settings[index]["number_of_states"] for index in range(layers) if kinds[index] in _RECURRENT}
+    if len(attends) < layers:
+        owners = _owners_among(attends, cache_of)
+        cache_of = list(range(len(attends)))
     kv_heads = [_kv_heads(config, index) for index in owners]
     most = max(kv_heads)
     if any(most % heads for heads in kv_heads):
@@ -52,13 +63,27 @@ def layout(model: PreTrainedModel) -> Layout:
             "so that kept sets per head cannot be told; choose another model"
         )
     shape = ModelShape(
-        layers,
+        len(attends),
         config.num_attention_heads,
         most,
-        None if cache_of == list(range(layers)) else tuple(cache_of),
+        None if cache_of == list(range(len(attends))) else tuple(cache_of),
         None if min(kv_heads) == most else tuple(kv_heads),
+        None if len(attends) == layers else tuple(attends),
+        None if len(attends) == layers else layers,
     )
-    return Layout(shape, tuple(settings[index].get("sliding_window") for index in owners))
+    return Layout(shape, tuple(settings[index].get("sliding_window") for index in owners), states)
+
+
+def _owners_among(attends: Sequence[int], cache_of: Sequence[int]) -> list[int]:
+    """The layers with a cache of a model in which some have none."""
+    if not attends:
+        raise BadInput("model: no layer has attention, so that there are no keys and values to evict; choose another")
+    if list(cache_of) != list(range(len(cache_of))):
+        raise BadInput(
+            "model: it has recurrent layers, and layers that share keys and values, which is not known here together; "
+            "choose another model"
+        )
+    return list(attends)
 
 
 def model_shape(model: PreTrainedModel) -> ModelShape:

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from vorn.kv.batching import Group
 from vorn.kv.cache import LayerBuffer, gather, whole_cache
-from vorn.kv.capture import AttentionFunction, Prefill, check_arguments, layer_index
+from vorn.kv.capture import AttentionFunction, Prefill, check_arguments, layer_index, residual
 from vorn.kv.query import Query
+from vorn.kv.signals import ModelShape
 
 
 class DecodingGroup(Protocol):
@@ -126,7 +127,8 @@ def _bias(buffer: LayerBuffer, window: int | None, queries: range, dtype: torch.
 class GroupAttention:
     """The attention of one forward: each group's rows over the group's own cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: ModelShape) -> None:
+        self.shape = shape
         self.groups: Sequence[DecodingGroup] = ()
         self.fed = 0
         self.queries = range(0)
@@ -158,7 +160,7 @@ class GroupAttention:
             check_arguments(kwargs)
             # A window that reaches back to position 0 hides nothing.
             window = sliding_window if sliding_window is not None and sliding_window < self.queries.stop else None
-            layer, outputs = layer_index(module), []
+            layer, outputs = layer_index(module, self.shape), []
             for group, rows in self.rows():
                 states, rest = (query[rows], key[rows], value[rows]), (window, scaling, softcap)
                 outputs.append(group.attend(Query(*states, layer, self.fed, self.queries, *rest)))
@@ -176,10 +178,11 @@ class GroupAttention:
             yield
 
     def _hook(self, layer: int) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            states = residual(layer, output)
             for group, rows in self.rows():
                 if group.residual_layer == layer:
-                    group.on_residual(output[rows, -1])
+                    group.on_residual(states[rows, -1])
 
         return hook
 

@@ -18,34 +18,40 @@ class Rotation(Protocol):
     """The tables of one layer."""
 
     def tables(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [n, D] float32 of n positions; both hold a scale if the model's RoPE has one."""
+        """Cosines and sines [n, R] float32 of n positions, of the first R of D dimensions, which alone are turned.
+
+        Both hold a scale if the model's RoPE has one.
+        """
 
 
 def rotate(states: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """[..., n, D] turned by the tables' angles: dimension d is paired with d + D / 2."""
+    """[..., n, D] whose first R dimensions are turned by the tables' angles: dimension d is paired with d + R / 2."""
     cos, sin = tables
-    left, right = states.chunk(2, dim=-1)
-    return states * cos + torch.cat([-right, left], dim=-1) * sin
+    own, rest = states[..., : cos.shape[-1]], states[..., cos.shape[-1] :]
+    left, right = own.chunk(2, dim=-1)
+    turned = own * cos + torch.cat([-right, left], dim=-1) * sin
+    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
 
 
 def rotate_back(states: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     """What `rotate` made these states of, the scale undone."""
     cos, sin = tables
-    return rotate(states, (cos, -sin)) / (cos.square() + sin.square())
+    square = cos.square() + sin.square()
+    return rotate(states, (cos / square, -sin / square))
 
 
 class LayerRotation:
     """The tables of decoder layer `layer`, computed by the model's own module.
 
-    Raises: BadInput, when tables are asked for, if the model has no RoPE of the known kind: pairs (d, d + D / 2) over
-        the whole head, by angles that depend on nothing but the position.
+    Raises: BadInput, when tables are asked for, if the model has no RoPE of the known kind: pairs (d, d + R / 2) of the
+        first R dimensions, by angles that depend on nothing but the position.
     """
 
     def __init__(self, decoder: nn.Module, layer: int, head_width: int) -> None:
         self.decoder, self.layer, self.head_width = decoder, layer, head_width
 
     def tables(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [n, D] float32 of positions [n]."""
+        """Cosines and sines [n, R] float32 of positions [n]."""
         module = getattr(self.decoder, "rotary_emb", None)
         if module is None:
             raise self._unknown("it has none")
@@ -58,9 +64,25 @@ class LayerRotation:
             raise self._unknown(f"it is {kind!r}, which depends on the length of the text")
         like = torch.zeros(1, dtype=torch.float32, device=positions.device)
         cos, sin = module(like, positions[None], **own_type)
-        if cos.shape[-1] != self.head_width or not self._pairs_halves():
+        is_whole = cos.shape[-1] == self.head_width
+        if not self._pairs_halves() or not (is_whole or self._turns_the_first(cos, sin)):
             raise self._unknown(f"it turns {cos.shape[-1]} of {self.head_width} dimensions, or other pairs")
         return cos[0], sin[0]
+
+    def _turns_the_first(self, cos: Tensor, sin: Tensor) -> bool:
+        """Whether the architecture turns the first dimensions of a head, and not others, by tables [1, n, R]."""
+        own = getattr(inspect.getmodule(type(self.decoder)), "apply_rotary_pos_emb", None)
+        if own is None or list(inspect.signature(own).parameters)[:4] != ["q", "k", "cos", "sin"]:
+            return False
+        if cos.shape[-1] > self.head_width:
+            return False
+        shape = (1, 1, cos.shape[1], self.head_width)
+        states = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(cos.device)
+        try:
+            theirs, _ = own(states, states, cos, sin)
+        except RuntimeError:  # it takes no tables that are narrower than a head
+            return False
+        return torch.allclose(theirs, rotate(states, (cos, sin)), atol=1e-5)
 
     def _pairs_halves(self) -> bool:
         """Whether the architecture pairs dimension d with d + D / 2; some pair neighbours."""

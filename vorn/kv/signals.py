@@ -22,11 +22,13 @@ class ModelShape:
     """Sizes of a decoder that scorers and signals need.
 
     Attributes:
-        layers: L.
+        layers: L, those with attention.
         query_heads: H.
         kv_heads: Hkv, the most of any layer; query head h reads KV head h // (H // Hkv).
         cache_of: index of the cache that each layer reads; None: every layer has its own.
         heads_of: KV heads of each cache; None: `kv_heads`.
+        attends: decoder layer of each layer with attention; None: all decoder layers have attention.
+        decoder_layers: how many there are, with attention or without; None: `layers`.
     """
 
     layers: int
@@ -34,6 +36,17 @@ class ModelShape:
     kv_heads: int
     cache_of: tuple[int, ...] | None = None
     heads_of: tuple[int, ...] | None = None
+    attends: tuple[int, ...] | None = None
+    decoder_layers: int | None = None
+
+    @property
+    def depth(self) -> int:
+        """Number of decoder layers."""
+        return self.decoder_layers or self.layers
+
+    def decoder_layer(self, layer: int) -> int:
+        """Which decoder layer a layer with attention is."""
+        return layer if self.attends is None else self.attends[layer]
 
     @property
     def caches(self) -> int:

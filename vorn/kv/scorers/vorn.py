@@ -52,7 +52,7 @@ class Vorn:
 
     def _layer(self, shape: ModelShape) -> int:
         layer = "50%" if self.layer is None else self.layer
-        return layer_number("policy.vorn.layer", layer, shape.layers)
+        return layer_number("policy.vorn.layer", layer, shape.depth)
 
     def needs(self, shape: ModelShape) -> frozenset[Signal]:
         """The residual stream after L*."""
