@@ -1,4 +1,4 @@
-"""LongBench's English and code subsets (arXiv:2308.14508), from a folder or from the Hub."""
+"""LongBench's 21 subsets (arXiv:2308.14508), from a folder or from the Hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LongBench:
 
     A context that is too long loses its middle, so that as much as fits remains of both ends. Departure: LongBench
     cuts the middle out of the whole prompt, by tokens; here instruction and question always remain. The data name no
-    evidence.
+    evidence. The classes of trec and lsht, `all_classes` of a row, are the fixture's choices.
 
     Attributes:
         name: begins the fixtures' ids.
@@ -75,6 +75,7 @@ class LongBench:
     def _fixture(self, number: int, row: Mapping[str, Any]) -> Fixture:
         try:
             context, question, answers = str(row["context"]), str(row["input"]), tuple(map(str, row["answers"]))
+            choices = tuple(map(str, row.get("all_classes") or ()))
         except (KeyError, TypeError) as error:
             raise BadInput(
                 f"row {number} of {self.subset} has no {error}; legal are context, input and answers; give "
@@ -90,6 +91,7 @@ class LongBench:
             question_start=len(before + kept),
             answers=answers,
             evidence=(),
+            choices=choices,
             metadata={"id": str(row.get("_id", number)), "left_out_characters": len(context) - len(kept)},
         )
 

@@ -262,8 +262,17 @@ def test_the_manifest_stands_on_the_first_line_and_only_there(tmp_path):
 def test_a_ledger_older_than_sub_tasks_has_none(tmp_path):
     new, old = make_observation(subtask="vt"), make_observation(fixture_id="f1")
     path = write_segment(tmp_path, new, old)
-    edit_line(path, 3, subtask=...)
+    edit_line(path, 3, subtask=..., choices=...)
     assert read_ledger(tmp_path).observations == (new, old)
+
+
+def test_choices_are_read_as_they_were_written(tmp_path):
+    seen = make_observation(choices=("Date", "Food"))
+    path = write_segment(tmp_path, seen, make_observation(fixture_id="f1"))
+    assert [one.choices for one in read_ledger(tmp_path).observations] == [("Date", "Food"), ()]
+    edit_line(path, 3, choices="Food")
+    with pytest.raises(BadInput, match="field 'choices' of this observation is 'Food'; legal is list"):
+        read_ledger(tmp_path)
 
 
 def test_a_line_that_is_json_but_no_object_is_refused(tmp_path):
