@@ -25,8 +25,8 @@ class JsonLines:
     they are; `prompt`; `messages`, one user message and possibly an assistant message that begins the answer. Without a
     `question`, context and question are not told apart: `question_start` is 0. Optional: `answer_prefix`, the beginning
     of the answer; `evidence`, texts of the prompt, all places of which are evidence, or [start, end] pairs of
-    characters; `cluster`, the same text for fixtures that share a context; `choices`, the classes that a completion may name, for
-    grades that look for all of them; `metadata`, an object of texts and numbers.
+    characters; `cluster`, the same text for fixtures that share a context; `choices`, the classes that a completion may
+    name, for grades that look for all of them; `metadata`, an object of texts and numbers.
 
     Attributes:
         name: of the task.

@@ -26,7 +26,8 @@ class LongBench:
         grade: LongBench's rule for the subset.
         max_new_tokens: LongBench's for the subset.
         subset: its name, `hotpotqa`.
-        source: a folder with `{subset}.jsonl`, or the name of a data set on the Hub with the subset as config.
+        source: a folder with `{subset}.jsonl`, or a data set with the subset as config: its name on the Hub, or a
+            folder with its card, README.md.
         sequence_tokens: most tokens of rendered prompt and completion together; None for no limit.
         template: LongBench's for the subset, with {context} and perhaps {input}.
         fixtures: how many a run takes unless its `limit` says otherwise.
@@ -54,11 +55,11 @@ class LongBench:
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
         folder = Path(self.source)
-        if not folder.is_dir():
-            yield from load_rows(self.source, self.subset, "test")
-            return
         path = folder / f"{self.subset}.jsonl"
         if not path.is_file():
+            if not folder.is_dir() or (folder / "README.md").is_file():
+                yield from load_rows(self.source, self.subset, "test")
+                return
             found = ", ".join(sorted(one.stem for one in folder.glob("*.jsonl"))) or "no .jsonl file"
             raise BadInput(
                 f"task.source={self.source!r} has no {path.name}; it has {found}; give LongBench's data folder"
@@ -75,12 +76,17 @@ class LongBench:
     def _fixture(self, number: int, row: Mapping[str, Any]) -> Fixture:
         try:
             context, question, answers = str(row["context"]), str(row["input"]), tuple(map(str, row["answers"]))
-            choices = tuple(map(str, row.get("all_classes") or ()))
         except (KeyError, TypeError) as error:
             raise BadInput(
                 f"row {number} of {self.subset} has no {error}; legal are context, input and answers; give "
                 "LongBench's data"
             ) from error
+        choices = row.get("all_classes") or []
+        if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+            raise BadInput(
+                f"row {number} of {self.subset} has all_classes={choices!r}; legal is a list of texts, or null; give "
+                "LongBench's data"
+            )
         before, after = self.template.split("{context}")
         before, after = before.replace("{input}", question), after.replace("{input}", question)
         kept = self._shortened(before, context, after)
@@ -91,7 +97,7 @@ class LongBench:
             question_start=len(before + kept),
             answers=answers,
             evidence=(),
-            choices=choices,
+            choices=tuple(choices),
             metadata={"id": str(row.get("_id", number)), "left_out_characters": len(context) - len(kept)},
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+import re
 import warnings
 from collections import Counter
 from functools import cache
@@ -11,14 +11,13 @@ from typing import Any
 from vorn import metrics
 from vorn.records import BadInput
 
-# What LongBench takes for Chinese punctuation; an opening 《 is none, as published.
-_PUNCTUATION = str.maketrans(
-    "",
-    "",
-    string.punctuation
-    + "！＂＃＄％＆＇（）＊＋，－／：；＜＝＞？＠［＼］＾＿｀｛｜｝～"
-    + "｟｠｡｢｣､、。〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿"
-    + "–—‘’‛“”„‟…‧﹏.",
+# What LongBench takes for punctuation, by code points: ASCII, full-width forms without the full stop, half-width marks,
+# CJK marks without the angle brackets but one, dashes, quotes and dots.
+_PUNCTUATION = re.compile(
+    "[!-/:-@[-`{-~"
+    "\uff01-\uff0d\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff64"
+    "\u3001-\u3003\u300b-\u3011\u3014-\u301f\u3030\u303e\u303f"
+    "\u2013\u2014\u2018\u2019\u201b-\u201f\u2026\u2027\ufe4f]"
 )
 
 
@@ -48,7 +47,7 @@ def words(text: str) -> list[str]:
 
 
 def _plain(word: str) -> str:
-    return "".join(word.lower().translate(_PUNCTUATION).split())
+    return "".join(_PUNCTUATION.sub("", word.lower()).split())
 
 
 @cache
