@@ -12,8 +12,8 @@ from typing import Any
 from vorn.records import Axes, BadInput, Fixture
 
 _KEYS = {
-    "id", "prompt", "messages", "context", "question", "answers", "answer_prefix", "evidence", "cluster", "metadata",
-    "axes",
+    "id", "prompt", "messages", "context", "question", "answers", "answer_prefix", "evidence", "cluster", "choices",
+    "axes", "metadata",
 }  # fmt: skip
 
 
@@ -25,8 +25,9 @@ class JsonLines:
     they are; `prompt`; `messages`, one user message and possibly an assistant message that begins the answer. Without a
     `question`, context and question are not told apart: `question_start` is 0. Optional: `answer_prefix`, the beginning
     of the answer; `evidence`, texts of the prompt, all places of which are evidence, or [start, end] pairs of
-    characters; `cluster`, the same text for fixtures that share a context; `axes`, an object of two names with
-    numbers, the fixture's place down and across a heat map; `metadata`, an object of texts and numbers.
+    characters; `cluster`, the same text for fixtures that share a context; `choices`, the classes that a completion may
+    name, for grades that look for all of them; `axes`, an object of two names with numbers, the fixture's place down
+    and across a heat map; `metadata`, an object of texts and numbers.
 
     Attributes:
         name: of the task.
@@ -89,10 +90,11 @@ def read_fixture(line: str, where: str) -> Fixture:
         prompt=prompt,
         answer_prefix=prefix,
         question_start=len(context),
-        answers=_answers(row, where),
+        answers=_texts(row, "answers", where),
         evidence=_evidence(row, prompt, where),
         cluster=_text(row, "cluster", where) if "cluster" in row else "",
         axes=_axes(row, where),
+        choices=_texts(row, "choices", where) if "choices" in row else (),
         metadata=_metadata(row, where),
     )
 
@@ -138,10 +140,10 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _answers(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    value = row.get("answers")
+def _texts(row: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = row.get(key)
     if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
-        raise BadInput(f"{where}: answers={value!r}; legal is a list of at least one text, none empty; repair the line")
+        raise BadInput(f"{where}: {key}={value!r}; legal is a list of at least one text, none empty; repair the line")
     return tuple(value)
 
 

@@ -1,4 +1,4 @@
-"""LongBench's English and code subsets (arXiv:2308.14508), from a folder or from the Hub."""
+"""LongBench's 21 subsets (arXiv:2308.14508), from a folder or from the Hub."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class LongBench:
 
     A context that is too long loses its middle, so that as much as fits remains of both ends. Departure: LongBench
     cuts the middle out of the whole prompt, by tokens; here instruction and question always remain. The data name no
-    evidence.
+    evidence. The classes of trec and lsht, `all_classes` of a row, are the fixture's choices.
 
     Attributes:
         name: begins the fixtures' ids.
         grade: LongBench's rule for the subset.
         max_new_tokens: LongBench's for the subset.
         subset: its name, `hotpotqa`.
-        source: a folder with `{subset}.jsonl`, or the name of a data set on the Hub with the subset as config.
+        source: a folder with `{subset}.jsonl`, or a data set with the subset as config: its name on the Hub, or a
+            folder with its card, README.md.
         sequence_tokens: most tokens of rendered prompt and completion together; None for no limit.
         template: LongBench's for the subset, with {context} and perhaps {input}.
         fixtures: how many a run takes unless its `limit` says otherwise.
@@ -54,11 +55,11 @@ class LongBench:
 
     def _rows(self) -> Iterable[Mapping[str, Any]]:
         folder = Path(self.source)
-        if not folder.is_dir():
-            yield from load_rows(self.source, self.subset, "test")
-            return
         path = folder / f"{self.subset}.jsonl"
         if not path.is_file():
+            if not folder.is_dir() or (folder / "README.md").is_file():
+                yield from load_rows(self.source, self.subset, "test")
+                return
             found = ", ".join(sorted(one.stem for one in folder.glob("*.jsonl"))) or "no .jsonl file"
             raise BadInput(
                 f"task.source={self.source!r} has no {path.name}; it has {found}; give LongBench's data folder"
@@ -80,6 +81,12 @@ class LongBench:
                 f"row {number} of {self.subset} has no {error}; legal are context, input and answers; give "
                 "LongBench's data"
             ) from error
+        choices = row.get("all_classes") or []
+        if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+            raise BadInput(
+                f"row {number} of {self.subset} has all_classes={choices!r}; legal is a list of texts, or null; give "
+                "LongBench's data"
+            )
         before, after = self.template.split("{context}")
         before, after = before.replace("{input}", question), after.replace("{input}", question)
         kept = self._shortened(before, context, after)
@@ -90,6 +97,7 @@ class LongBench:
             question_start=len(before + kept),
             answers=answers,
             evidence=(),
+            choices=tuple(choices),
             metadata={"id": str(row.get("_id", number)), "left_out_characters": len(context) - len(kept)},
         )
 

@@ -27,3 +27,12 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, pocket_tokenizer
     llama(pocket_tokenizer, seed=0).save_pretrained(folder)
     pocket_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def datasets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The library, with its cache in a folder of the test's."""
+    library = pytest.importorskip("datasets", reason="needs the extra hub")
+    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    library.disable_progress_bars()
+    return library

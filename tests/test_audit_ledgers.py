@@ -50,6 +50,13 @@ def findings(folder: Path, observations: Sequence[Observation]) -> LedgerAudit:
     return audit_ledger(write(folder, *observations))
 
 
+def test_classes_are_graded_by_what_is_recorded(tmp_path):
+    classes = {"choices": ("123", "12"), "grade": "longbench_class_line@1", "answers": ("123",)}
+    found = findings(tmp_path, cell("1101", policy="full", **classes))
+    assert [one for one in found.findings if one.kind == "outcome"] == []
+    assert (found.problems, found.n_regraded) == ((), 4)
+
+
 def test_a_sound_ledger_has_no_finding(tmp_path, capsys):
     cells = [*cell("1101", policy="full"), *cell("1001"), *cell("10x1", policy="h2o", budget="25%", budget_tokens=250)]
     found = findings(tmp_path, cells)

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vorn import chinese
 from vorn.grading import GRADES, grade, without_thinking
 from vorn.metrics import rouge_l
 from vorn.records import BadInput
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _dictionary() -> None:
+    """Read it before a property test counts the time."""
+    chinese.words("")
 
 
 @pytest.mark.parametrize(
@@ -200,21 +207,26 @@ def test_rouge_l_of_different_words_counts_a_longest_common_subsequence(first, s
     assert rouge_l(" ".join(ours), " ".join(theirs)) == pytest.approx(expected, abs=1e-7)
 
 
-ANSWERS = {"longbench_retrieval@1": "Paragraph 7", "number@1": "1234", "longbench_count@1": "1234"}
+ANSWERS = {
+    "longbench_retrieval@1": "Paragraph 7",
+    "longbench_retrieval_zh@1": "段落7",
+    "number@1": "1234",
+    "longbench_count@1": "1234",
+}
 
 
 @pytest.mark.parametrize("rule", GRADES)
 @given(st.text(max_size=80))
 def test_any_completion_is_graded_within_bounds(rule, completion):
-    graded = grade(rule, completion, [ANSWERS.get(rule, "Oslo in May")])
+    graded = grade(rule, completion, [ANSWERS.get(rule, "Oslo in May")], ["Oslo in May", "Rome"])
     assert 0.0 <= graded.outcome <= 1.0
 
 
 @pytest.mark.parametrize("rule", GRADES)
 def test_the_answer_itself_is_a_hit_and_the_empty_completion_is_none(rule):
     answer = ANSWERS.get(rule, "Oslo in May")
-    assert grade(rule, answer, [answer]).outcome == pytest.approx(1.0, abs=1e-7)
-    assert grade(rule, "", [answer]).outcome == 0.0
+    assert grade(rule, answer, [answer], [answer, "Rome"]).outcome == pytest.approx(1.0, abs=1e-7)
+    assert grade(rule, "", [answer], [answer, "Rome"]).outcome == 0.0
 
 
 @pytest.mark.parametrize("rule", ["ruler_all@1", "ruler_any@1", "ruler_all@2", "ruler_any@2", "number@1"])

@@ -262,7 +262,7 @@ def test_the_manifest_stands_on_the_first_line_and_only_there(tmp_path):
 def test_a_ledger_older_than_sub_tasks_has_none(tmp_path):
     new, old = make_observation(subtask="vt"), make_observation(fixture_id="f1")
     path = write_segment(tmp_path, new, old)
-    edit_line(path, 3, subtask=...)
+    edit_line(path, 3, subtask=..., choices=...)
     assert read_ledger(tmp_path).observations == (new, old)
 
 
@@ -274,6 +274,15 @@ def test_the_place_on_a_heat_map_is_read_back_and_older_ledgers_have_none(tmp_pa
     assert read_ledger(tmp_path).observations == (new, old)
     edit_line(path, 2, axes={"down": "depth", "down_at": 0, "across": "depth", "across_at": 1})
     with pytest.raises(BadInput, match=r"line 2: axes 'depth' and 'depth': legal are two names that differ"):
+        read_ledger(tmp_path)
+
+
+def test_choices_are_read_as_they_were_written(tmp_path):
+    seen = make_observation(choices=("Date", "Food"))
+    path = write_segment(tmp_path, seen, make_observation(fixture_id="f1"))
+    assert [one.choices for one in read_ledger(tmp_path).observations] == [("Date", "Food"), ()]
+    edit_line(path, 3, choices="Food")
+    with pytest.raises(BadInput, match="field 'choices' of this observation is 'Food'; legal is list"):
         read_ledger(tmp_path)
 
 

@@ -26,7 +26,9 @@ def test_canonical_json_refuses_what_json_cannot_say(value):
 def test_fingerprint_covers_prompt_and_answers_and_keeps_them_apart():
     assert fingerprint("ask", ("1", "2")) == hashlib.sha256(b'["ask",["1","2"]]').hexdigest()[:16]
     others = [("ask ", ("1", "2")), ("ask", ("2", "1")), ("ask", ("12",)), ("ask1", ("2",))]
-    assert len({fingerprint(*one) for one in [("ask", ("1", "2")), *others]}) == 5
+    others += [("ask", ("1", "2"), ("1",)), ("ask", ("1", "2"), ("1", "2", "3"))]
+    assert len({fingerprint(*one) for one in [("ask", ("1", "2")), *others]}) == 7
+    assert fingerprint("ask", ("1",), ("1", "2")) == hashlib.sha256(b'["ask",["1"],["1","2"]]').hexdigest()[:16]
 
 
 @pytest.mark.parametrize(("outcome", "error"), [(None, None), (0.0, "boom")])

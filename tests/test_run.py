@@ -226,6 +226,7 @@ def test_a_report_that_fails_loses_nothing(
     [
         ("task.context_tokens=5000", "together more than the 4096 positions"),
         ("policy.vorn.layer=4", "the model has layers 0 to 3"),
+        ("task.grade=longbench_class_line@1", r"fixture 'niah_multikey/seed0/0' cannot be graded: choices=\[\]: grade"),
         ("budget=[2%]", "budget of 5 tokens cannot hold 4 sink"),
         ("trainer.num_nodes=2", "trainer.num_nodes=2: processes are started on this machine alone"),
         ("trainer.accelerator=tpu", "trainer.accelerator='tpu': legal values here are auto, cpu"),

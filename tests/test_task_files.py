@@ -1,9 +1,8 @@
-"""Fixtures from files: JSON lines, RULER from the Hub, LongBench."""
+"""Fixtures from files: JSON lines, RULER from the Hub."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import pytest
 
 from tasks.hub import RulerHub
 from tasks.jsonl import JsonLines
-from tasks.longbench import LongBench
-from vorn.grading import grade
 from vorn.records import Axes, BadInput, Fixture
 
 SPLIT = {"id": "a", "context": "The fox has 12. ", "question": "What has the fox?", "answers": ["12"]}
@@ -38,7 +35,7 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
         tmp_path,
         SPLIT
         | {"answer_prefix": " It is", "evidence": ["fox", [0, 3]], "cluster": "c", "metadata": {"page": 3}}
-        | {"axes": {"hops": 2, "noise": 0.5}},
+        | {"axes": {"hops": 2, "noise": 0.5}, "choices": ["12", "13"]},
         "",
         {"id": "b", "prompt": "Hm?", "answers": ["x", "y"]},
         {"id": "c", "messages": messages[:1], "answers": ["x"], "answer_prefix": "So"},
@@ -53,6 +50,7 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
             answers=("12",),
             evidence=((4, 7), (29, 32), (0, 3)),
             cluster="c",
+            choices=("12", "13"),
             axes=Axes(down="hops", down_at=2, across="noise", across_at=0.5),
             metadata={"page": 3},
         ),
@@ -78,6 +76,7 @@ def test_every_form_of_a_line_is_read(tmp_path: Path) -> None:
         (SPLIT | {"id": "b", "answers": []}, r"line 2: answers=\[\]; legal is a list of at least one text"),
         (SPLIT | {"id": "b", "answers": "12"}, r"line 2: answers='12'; legal is a list"),
         (SPLIT | {"id": "b", "answers": ["x", ""]}, r"line 2: answers=\['x', ''\]; legal"),
+        (SPLIT | {"id": "b", "choices": []}, r"line 2: choices=\[\]; legal is a list of at least one text"),
         (SPLIT | {"id": "b", "evidence": ["wolf"]}, r"line 2: evidence='wolf'; legal is a list of texts"),
         (SPLIT | {"id": "b", "evidence": [[5, 99]]}, r"line 2: evidence=\[5, 99\]; legal .* within its 33"),
         (SPLIT | {"id": "b", "evidence": [[5, 5]]}, r"line 2: evidence=\[5, 5\]; legal"),
@@ -168,15 +167,6 @@ def data_set(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-@pytest.fixture
-def datasets(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The library, with its cache in a folder of the test's."""
-    library = pytest.importorskip("datasets", reason="needs the extra hub")
-    monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-    library.disable_progress_bars()
-    return library
-
-
 @pytest.mark.integration
 def test_rows_of_the_hub_become_fixtures(data_set: str, datasets: Any) -> None:
     fixtures = list(hub(data_set, split="validation[1:4]"))
@@ -259,79 +249,3 @@ def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(BadInput, match=r"the package datasets, which is not installed; .*pip install 'vorn\[hub\]'"):
         list(hub("rbiswasfc/ruler"))
-
-
-def longbench(folder: Path, **changes: Any) -> LongBench:
-    settings: dict[str, Any] = {
-        "name": "longbench_hotpotqa",
-        "grade": "squad_f1@1",
-        "max_new_tokens": 4,
-        "subset": "hotpotqa",
-        "source": str(folder),
-        "sequence_tokens": None,
-        "template": "Read this.\n{context}\n\nQuestion: {input}\nAnswer:",
-        "fixtures": 10**9,
-        "count_tokens": count_words,
-    }
-    return LongBench(**(settings | changes))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    rows = [
-        {
-            "context": " ".join(f"w{number}" for number in range(60 * (row + 1))) + " {input} {context}",
-            "input": f"Who {row}? {{context}}",
-            "answers": ["Ada", "Grace"],
-            "_id": f"id{row}",
-        }
-        for row in range(2)
-    ]
-    (tmp_path / "hotpotqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
-
-
-def test_longbench_prompts_are_the_template_filled(folder: Path) -> None:
-    one, two = longbench(folder)
-    words = " ".join(f"w{number}" for number in range(60))
-    assert one.prompt == f"Read this.\n{words} {{input}} {{context}}\n\nQuestion: Who 0? {{context}}\nAnswer:"
-    assert one.prompt[one.question_start :] == "\n\nQuestion: Who 0? {context}\nAnswer:"
-    assert (one.fixture_id, two.fixture_id) == ("longbench_hotpotqa/0", "longbench_hotpotqa/1")
-    assert one.answers == ("Ada", "Grace")
-    assert grade("squad_f1@1", "Grace", one.answers).outcome == 1.0
-
-
-def test_a_long_context_loses_its_middle_and_nothing_else(folder: Path) -> None:
-    _, fixture = longbench(folder, sequence_tokens=60)
-    kept = fixture.prompt.split("\n")[1]
-    numbers = [int(word) for word in re.findall(r"\bw(\d+)\b", kept)]
-    assert numbers[:20] == list(range(20))
-    assert kept.endswith("w117 w118 w119 {input} {context}")
-    assert fixture.prompt.startswith("Read this.\n")
-    assert fixture.prompt.endswith("\n\nQuestion: Who 1? {context}\nAnswer:")
-    assert count_words(fixture.prompt, "") == 60 - 4
-    left_out = int(fixture.metadata["left_out_characters"])
-    assert len(kept) + left_out == len(" ".join(f"w{number}" for number in range(120)) + " {input} {context}")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"subset": "musique"}, r"has no musique.jsonl; it has hotpotqa; give LongBench's data folder"),
-        ({"sequence_tokens": 8}, r"task.sequence_tokens=8 of longbench_hotpotqa cannot hold.*raise it to >= 11"),
-        ({"template": "{input}"}, r"task.template='\{input\}': legal is a text with one"),
-    ],
-)
-def test_longbench_that_cannot_be_made_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        list(longbench(folder, **changes))
-
-
-@pytest.mark.parametrize(
-    ("line", "message"), [("{", r"line 3 is not JSON"), ('{"input": "x"}', r"row 2 .* no 'context'")]
-)
-def test_a_broken_row_of_longbench_is_named(folder: Path, line: str, message: str) -> None:
-    path = folder / "hotpotqa.jsonl"
-    path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(BadInput, match=message):
-        list(longbench(folder))

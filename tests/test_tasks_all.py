@@ -29,7 +29,8 @@ def count_words(prompt: str, prefix: str) -> int:
 
 
 def answer(grade: str) -> str:
-    return {"longbench_retrieval@1": "Paragraph 7", "longbench_count@1": "7"}.get(grade, "Ada Lovelace")
+    own = {"longbench_retrieval@1": "Paragraph 7", "longbench_retrieval_zh@1": "段落7", "longbench_count@1": "7"}
+    return own.get(grade, "Ada Lovelace")
 
 
 def write_inputs(folder: Path) -> None:
@@ -65,6 +66,7 @@ def write_inputs(folder: Path) -> None:
     for path in (CONF / "task").glob("longbench_*.yaml"):
         task = task_config(path.stem)
         row = {"context": "It was told. " * 900, "input": "Who?", "answers": [answer(task.grade)], "_id": "x"}
+        row["all_classes"] = ["Ada Lovelace", "Food"] if "class" in task.grade else None  # as published
         (folder / f"{task.subset}.jsonl").write_text((json.dumps(row) + "\n") * 4)
 
 
@@ -126,8 +128,8 @@ def test_fixtures_are_sound_at_any_tokenizer(name: str, inputs: Path, counter: A
         assert all(fixture.prompt[start:end].strip() for start, end in fixture.evidence)
         assert fixture.evidence or name.startswith("longbench")
         rule = fixture.grade or cfg.grade
-        assert grade(rule, ", ".join(fixture.answers), fixture.answers).outcome > 0.99
-        assert grade(rule, "", fixture.answers).outcome == 0.0
+        assert grade(rule, ", ".join(fixture.answers), fixture.answers, fixture.choices).outcome > 0.99
+        assert grade(rule, "", fixture.answers, fixture.choices).outcome == 0.0
         new = fixture.max_new_tokens or cfg.max_new_tokens
         if "sequence_tokens" in cfg or "lengths" in cfg:
             assert counter(fixture.prompt, fixture.answer_prefix) + new <= TOKENS

@@ -93,7 +93,7 @@ class Evaluation:
     def fingerprints(self) -> dict[str, str]:
         """What each fixture asks and accepts, hashed, by fixture id."""
         pairs = zip(self.fixtures, self.texts, strict=True)
-        return {fixture.fixture_id: fingerprint(text, fixture.answers) for fixture, text in pairs}
+        return {one.fixture_id: fingerprint(text, one.answers, one.choices) for one, text in pairs}
 
     @cached_property
     def stopping(self) -> Stopping | None:

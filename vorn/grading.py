@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from vorn import metrics
+from vorn import chinese, metrics
 from vorn.records import BadInput
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -141,11 +141,7 @@ def longbench_retrieval(completion: str, answers: Sequence[str]) -> Graded:
 
     Raises: BadInput for an answer of another form.
     """
-    _check(answers)
-    wanted = [metrics.paragraph_number(answer) for answer in answers]
-    if None in wanted:
-        raise BadInput(f"answers={list(answers)!r}: grade longbench_retrieval@1 needs 'Paragraph 7'; use another grade")
-    return _best(metrics.share_of_numbers, without_thinking(completion), [str(one) for one in wanted])
+    return _paragraph("Paragraph ", "longbench_retrieval@1", completion, answers)
 
 
 def longbench_code(completion: str, answers: Sequence[str]) -> Graded:
@@ -153,7 +149,42 @@ def longbench_code(completion: str, answers: Sequence[str]) -> Graded:
     return _best(metrics.code_similarity, without_thinking(completion), answers)
 
 
-GRADES: Mapping[str, Callable[[str, Sequence[str]], Graded]] = MappingProxyType(
+def longbench_retrieval_zh(completion: str, answers: Sequence[str]) -> Graded:
+    """`longbench_retrieval@1` for the answer "段落7". Raises: BadInput for an answer of another form."""
+    return _paragraph("段落", "longbench_retrieval_zh@1", completion, answers)
+
+
+def longbench_f1_zh(completion: str, answers: Sequence[str]) -> Graded:
+    """Best word F1 with an answer, see `chinese.token_f1`; thinking blocks left out."""
+    return _best(chinese.token_f1, without_thinking(completion).strip(), answers)
+
+
+def longbench_rouge_l_zh(completion: str, answers: Sequence[str]) -> Graded:
+    """Best ROUGE-L with an answer, see `chinese.rouge_l`; thinking blocks left out."""
+    return _best(chinese.rouge_l, without_thinking(completion), answers)
+
+
+def longbench_class_line(completion: str, answers: Sequence[str], choices: Sequence[str]) -> Graded:
+    """1 / the number of classes that the first line names, if the answer is among them, see `metrics.class_share`.
+
+    As LongBench grades trec and lsht; thinking blocks left out. Raises: BadInput without classes.
+    """
+    _check(answers)
+    if not choices:
+        raise BadInput(
+            "choices=[]: grade longbench_class_line@1 needs the classes that a completion may name; give LongBench's "
+            "all_classes, or choices in a file of your own, or use another grade"
+        )
+    return _best(lambda text, answer: metrics.class_share(text, answer, choices), _first_line(completion), answers)
+
+
+def _of_answers(rule: Callable[[str, Sequence[str]], Graded]) -> Rule:
+    return lambda completion, answers, choices: rule(completion, answers)
+
+
+Rule = Callable[[str, Sequence[str], Sequence[str]], Graded]  # of completion, answers and choices
+
+_OF_ANSWERS: Mapping[str, Callable[[str, Sequence[str]], Graded]] = MappingProxyType(
     {
         "ruler_all@1": ruler_all,
         "ruler_any@1": ruler_any,
@@ -170,21 +201,31 @@ GRADES: Mapping[str, Callable[[str, Sequence[str]], Graded]] = MappingProxyType(
         "longbench_count@1": longbench_count,
         "longbench_retrieval@1": longbench_retrieval,
         "longbench_code@1": longbench_code,
+        "longbench_f1_zh@1": longbench_f1_zh,
+        "longbench_rouge_l_zh@1": longbench_rouge_l_zh,
+        "longbench_retrieval_zh@1": longbench_retrieval_zh,
+    }
+)
+GRADES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **{name: _of_answers(rule) for name, rule in _OF_ANSWERS.items()},
+        "longbench_class_line@1": longbench_class_line,
     }
 )
 
 
-def grade(rule: str, completion: str, answers: Sequence[str]) -> Graded:
+def grade(rule: str, completion: str, answers: Sequence[str], choices: Sequence[str] = ()) -> Graded:
     """Outcome of a completion under the rule of that name and version.
 
     Args:
         rule: a key of `GRADES`, "ruler_all@1".
         completion: raw model output.
         answers: accepted answers; at least one, none of them empty.
+        choices: all texts that are answers to questions of its kind, where the rule looks for the others too.
     Raises: BadInput for an unknown rule, for no answers, and for an empty answer (it would occur in any text).
     """
     check_rule(rule)
-    return GRADES[rule](completion, answers)
+    return GRADES[rule](completion, answers, choices)
 
 
 def check_rule(rule: str) -> None:
@@ -213,6 +254,14 @@ def _found(completion: str, answers: Sequence[str]) -> tuple[str, list[bool]]:
 def _best(measure: Callable[[str, str], float], text: str, answers: Sequence[str]) -> Graded:
     _check(answers)
     return Graded(outcome=max(measure(text, answer) for answer in answers), answer_graded=text)
+
+
+def _paragraph(word: str, rule: str, completion: str, answers: Sequence[str]) -> Graded:
+    _check(answers)
+    wanted = [metrics.paragraph_number(answer, word) for answer in answers]
+    if None in wanted:
+        raise BadInput(f"answers={list(answers)!r}: grade {rule} needs {word + '7'!r}; use another grade")
+    return _best(metrics.share_of_numbers, without_thinking(completion), [str(one) for one in wanted])
 
 
 def _first_line(completion: str) -> str:

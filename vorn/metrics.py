@@ -13,7 +13,6 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 # Digits with thousands separators or without, with or without decimals; a minus sign only where no word ends before it.
 _NUMBER = re.compile(r"(?:(?<!\w)-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
-_PARAGRAPH = re.compile(r"Paragraph (\d+)")
 
 
 def squad_words(text: str) -> list[str]:
@@ -78,10 +77,23 @@ def share_of_numbers(completion: str, number: str) -> float:
     return runs.count(number) / len(runs) if runs else 0.0
 
 
-def paragraph_number(answer: str) -> str | None:
-    """The number in LongBench's "Paragraph 7", or None."""
-    match = _PARAGRAPH.search(answer)
+def paragraph_number(answer: str, word: str) -> str | None:
+    """The number right behind `word`, as in LongBench's "Paragraph 7" and "段落7", or None."""
+    match = re.search(rf"{word}(\d+)", answer)
     return match[1] if match else None
+
+
+def class_share(completion: str, answer: str, classes: Sequence[str]) -> float:
+    """1 / the number of classes that occur in the completion if the answer is one of them, otherwise 0.0.
+
+    A class that is a part of the answer's name does not count. Source: LongBench's `classification_score`, which
+    passes over the class that follows one that it has just taken out; kept, since published results have it.
+    """
+    named = [name for name in classes if name in completion]
+    for place in range(len(named)):
+        if place < len(named) and named[place] in answer and named[place] != answer:
+            del named[place]
+    return 1 / len(named) if answer in named else 0.0
 
 
 def numbers(text: str) -> list[Decimal]:

@@ -149,7 +149,7 @@ class EvictionModule(LightningModule):
     def _observe(self, item: WorkItem, measured: Measured, run: FixtureRun, peak: int) -> Observation:
         settings, cell, fixture = self.settings, measured.cell, item.fixture
         completion = spelled(self.tokenizer, measured.token_ids)
-        graded = grade(fixture.grade or settings.grade, completion, fixture.answers)
+        graded = grade(fixture.grade or settings.grade, completion, fixture.answers, fixture.choices)
         return Observation(
             cell_id=cell.cell_id(settings.evaluation_id),
             cell=cell.label,
@@ -186,6 +186,7 @@ class EvictionModule(LightningModule):
             peak_bytes=peak,
             error=measured.error,
             subtask=fixture.task,
+            choices=fixture.choices,
             contract_work=measured.contract_work,
             fixture_run=run,
             axes=fixture.axes,

@@ -53,6 +53,7 @@ class Fixture:
     grade: str = ""  # its own grading rule; "" for the task's
     max_new_tokens: int | None = None  # its own longest completion; None for the task's
     axes: Axes | None = None  # its place on the task's heat map; None if it has none
+    choices: tuple[str, ...] = ()  # all texts that are answers to questions of its kind, for grades that look for them
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
@@ -149,6 +150,7 @@ class Observation:
     error: str | None = None
     resume: Resume | None = None  # of the second domain; None in the first
     subtask: str = ""  # of the fixture, where the task is made of several; "" elsewhere, and in ledgers older than it
+    choices: tuple[str, ...] = ()  # of the fixture; () elsewhere, and in ledgers older than it
     contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
     fixture_run: FixtureRun | None = None  # None in the second domain, and in ledgers older than the field
     axes: Axes | None = None  # of the fixture; None where its task has none, and in ledgers older than the field
@@ -198,9 +200,9 @@ def digest(value: object, length: int = 16) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
-def fingerprint(prompt: str, answers: tuple[str, ...]) -> str:
+def fingerprint(prompt: str, answers: tuple[str, ...], choices: tuple[str, ...] = ()) -> str:
     """Hash of what a fixture asks and accepts; a ledger refuses a fixture whose fingerprint changed."""
-    return digest([prompt, list(answers)])
+    return digest([prompt, list(answers), *([list(choices)] if choices else [])])
 
 
 def to_dict(record: Observation | Manifest | Look) -> dict[str, Any]:

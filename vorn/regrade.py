@@ -33,7 +33,7 @@ class Regraded:
 
 
 def regrade(contents: LedgerContents, rule: str) -> Regraded:
-    """Grade every completion by `rule`, against the answers that were recorded with it.
+    """Grade every completion by `rule`, against the answers and choices that were recorded with it.
 
     Identities stay, so that the results of two rules can be laid side by side. Disagreements between segments stay as
     they were found.
@@ -69,7 +69,7 @@ def _graded(seen: Observation, rule: str) -> Observation:
     if seen.outcome is None:
         return replace(seen, grade=rule)
     try:
-        graded = grade(rule, seen.completion, seen.answers)
+        graded = grade(rule, seen.completion, seen.answers, seen.choices)
     except BadInput as error:
         raise BadInput(f"fixture {seen.fixture_id!r} of task {seen.task!r} cannot be graded again: {error}") from error
     return replace(seen, grade=rule, outcome=graded.outcome, answer_graded=graded.answer_graded)

@@ -23,6 +23,7 @@ from vorn.claims import Claims
 from vorn.contracts import make_contracts
 from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, ReportFailed
+from vorn.grading import grade
 from vorn.hooks import make_callbacks, report
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
@@ -170,7 +171,16 @@ def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
                 "so each must be unique; rename one of them"
             )
         seen.add(fixture.fixture_id)
+        _check_gradable(fixture, fixture.grade or str(cfg.task.grade))
     return fixtures
+
+
+def _check_gradable(fixture: Fixture, rule: str) -> None:
+    """Raises BadInput if no completion of the fixture could be graded by the rule."""
+    try:
+        grade(rule, "", fixture.answers, fixture.choices)
+    except BadInput as error:
+        raise BadInput(f"fixture {fixture.fixture_id!r} cannot be graded: {error}") from error
 
 
 def _checked_text(

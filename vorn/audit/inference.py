@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from vorn.audit.pairs import NotRecomputable, named_rows
 from vorn.audit.published import ALPHA, Artifact, Row
-from vorn.grading import GRADES, grade
+from vorn.grading import grade
 from vorn.stats import PairedTable, mcnemar_exact
 
 RULES = ("vorn_mat_v1@1", "vorn_mat_v2@1")
@@ -132,7 +132,7 @@ def _exact_texts(rows: Iterable[Row]) -> dict[tuple[str, str], set[float]]:
 @lru_cache(maxsize=2**16)
 def _surface(completion: str) -> str:
     """What the harness compares with the answers."""
-    graded = GRADES[RULES[0]](completion, ["-"]).answer_graded
+    graded = grade(RULES[0], completion, ["-"]).answer_graded
     return " ".join(graded.lower().split())
 
 

@@ -136,7 +136,7 @@ def _cells(observations: Sequence[Observation]) -> Iterator[Finding]:
 
 
 def _regraded(seen: Observation) -> Iterator[Finding]:
-    graded = grade(seen.grade, seen.completion, seen.answers)
+    graded = grade(seen.grade, seen.completion, seen.answers, seen.choices)
     where = f"fixture {seen.fixture_id} in {seen.cell}"
     if graded.outcome != seen.outcome:
         yield Finding("outcome", f"{where}: recorded {seen.outcome}, {seen.grade} gives {graded.outcome}")
