@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from vorn.ledger import LedgerContents
@@ -117,6 +119,16 @@ def run_cell(hits: str, **changes: Any) -> list[Observation]:
         for i, mark in enumerate(hits)
         if mark != " "
     ]
+
+
+def in_halves(observations: Iterable[Observation]) -> list[Observation]:
+    """The same under ids by whose hash odd indices belong to the half that tests."""
+
+    def name(index: int) -> str:
+        names = (f"f{index}-{number}" for number in count())
+        return next(n for n in names if hashlib.sha256(f'"{n}"'.encode()).digest()[7] % 2 == index % 2)
+
+    return [replace(seen, fixture_id=name(seen.fixture_index)) for seen in observations]
 
 
 def make_panel() -> list[Observation]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from factories import PLAN, make_contents, run_cell
+from factories import PLAN, in_halves, make_contents, run_cell
 
 from vorn.records import digest
 from vorn.report import build_report
@@ -89,7 +89,7 @@ def test_the_best_of_the_even_half_is_tested_on_the_odd_half():
         *layers("01" * 4, "10" * 4, "10100000"),
         *run_cell("00011111", policy="q"),
     ]
-    report = build_report(make_contents(*cells), SELECT)
+    report = build_report(make_contents(*in_halves(cells)), SELECT)
     got = {row.cell: (row.chosen, row.n_select, row.select_mean, row.n_test, row.test_mean) for row in report.selection}
     assert got == {
         "p(layer=0)/token/64": (False, 4, 0.0, 4, 1.0),
@@ -110,7 +110,7 @@ def test_the_best_of_the_even_half_is_tested_on_the_odd_half():
 
 
 def test_candidates_are_compared_on_common_fixtures_and_the_first_of_equal_ones_is_chosen():
-    report = build_report(make_contents(*layers("x0101", "10101")), SELECT)
+    report = build_report(make_contents(*in_halves(layers("x0101", "10101"))), SELECT)
     assert [(row.chosen, row.n_select, row.select_mean) for row in report.selection] == [
         (True, 2, 1.0),
         (False, 2, 1.0),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import make_contents, run_cell
+from factories import in_halves, make_contents, run_cell
 from rich.console import Console
 from scipy.stats import binomtest
 
@@ -135,7 +135,7 @@ def test_the_plan_is_followed_within_sub_tasks() -> None:
     """On the testing half alone, where that is asked for; not without policies, nor where a run may stop early."""
 
     def pairs(**changes: Any) -> list[Any]:
-        report = build_report(make_contents(*several()), changes=changes)
+        report = build_report(make_contents(*in_halves(several())), changes=changes)
         return [pair for pair in report.pairs if pair.family == "subtasks"]
 
     halves = pairs(split="select")
@@ -147,7 +147,7 @@ def test_the_plan_is_followed_within_sub_tasks() -> None:
     assert pairs(families=("vs_full",)) == []
     assert pairs(stop="sequential") == []
     two = [replace(seen, subtask=("vt", "cwe")[seen.fixture_index % 2]) for seen in several()]
-    report = build_report(make_contents(*two), changes={"split": "select"})
+    report = build_report(make_contents(*in_halves(two)), changes={"split": "select"})
     untested = [pair for pair in report.pairs if pair.subtask == "vt"]  # all of its fixtures choose
     assert [(pair.n, pair.p_holm) for pair in untested] == [(0, None)] * 3
     assert {pair.family_size for pair in report.pairs if pair.subtask} == {3}

@@ -47,7 +47,9 @@ def _selection(evaluation: EvaluationReport) -> list[str]:
     groups: dict[str, list[SelectionRow]] = {}
     for row in evaluation.selection:
         groups.setdefault(row.group, []).append(row)
-    lines = ["tests are on every other fixture; the rest chose the parameters (selection.csv)"] if groups else []
+    lines = (
+        ["tests are on about half of the fixtures; the others chose the parameters (selection.csv)"] if groups else []
+    )
     for group, rows in groups.items():
         chosen = next((row for row in rows if row.chosen), None)
         if chosen is None or chosen.select_mean is None:

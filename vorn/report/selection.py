@@ -20,12 +20,13 @@ class Selected(NamedTuple):
 
 
 def in_test_half(seen: Observation) -> bool:
-    """Whether a fixture belongs to the half that tests: every other one, in the task's order.
+    """Whether a fixture belongs to the half that tests, by the hash of its id.
 
-    Fixtures that share a cluster stay together, in the half that the hash of its name gives, so that the halves are
-    independent and no later fixture moves one from half to half.
+    Not every other one: tasks whose sub-tasks or settings come in turns would get halves of different kinds. Fixtures
+    that share a cluster stay together, by the hash of its name, so that the halves are independent. No later fixture
+    moves one from half to half.
     """
-    return bool((int(digest(seen.cluster), 16) if seen.cluster else seen.fixture_index) % 2)
+    return int(digest(seen.cluster or seen.fixture_id), 16) % 2 == 1
 
 
 def select(cells: Sequence[CellRow], by_cell: Observations) -> Selected:
