@@ -43,7 +43,7 @@ EDGES: dict[str, set[str]] = {
     "vorn.fuse": {"vorn.records", "vorn.choices"},
     "vorn.settings": {"vorn.records", "vorn.choices", "vorn.grading"},
     "vorn.cells": {"vorn.records", "vorn.kv.units", "vorn.settings"},
-    "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells"},
+    "vorn.axes": {"vorn.records", "vorn.kv.units", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.contracts"},
     "vorn.policies": {"vorn.records", "vorn.settings", "vorn.choices", "vorn.cells", "vorn.axes"},
     "vorn.contracts": {"vorn.records", "vorn.settings"},
     "vorn.panel": {

@@ -40,6 +40,11 @@ class HoldBudget:
         whole("contract.hold_budget.overflow_percent", self.overflow_percent, 0)
 
     @property
+    def idle_settings(self) -> tuple[str, ...]:
+        """The overflow, where every token evicts."""
+        return ("overflow_percent",) if self.trigger == "step" else ()
+
+    @property
     def scores_prompt(self) -> bool:
         """It does."""
         return True
