@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "full"  # label of the cell in which nothing is evicted
+# What decides a cell's first token: the last prompt token, fed again over its pruned cache, or the prefill's logits.
+FIRST_TOKENS = ("refeed", "prefill")
 
 
 class BadInput(ValueError):
