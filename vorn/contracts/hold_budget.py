@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vorn.records import BadInput, Fixture
-from vorn.settings import FIRST_TOKENS, choice, whole
+from vorn.records import FIRST_TOKENS, BadInput, Fixture
+from vorn.settings import choice, whole
 
 if TYPE_CHECKING:
     from vorn.cells import CellSpec
