@@ -113,6 +113,10 @@ def test_fused_lists_hold_what_hydra_would_have_swept() -> None:
         ("+policy.mine.layer=3", "Unknown policy 'mine'"),
         ("unit.fil=true", "Unknown unit setting 'fil'. Did you mean 'fill'"),
         ("guards.sink=1", "Did you mean 'sinks'"),
+        ("task.key=3", "Unknown setting of task 'niah_multikey': 'key'. Did you mean 'keys'? Available: _target_, con"),
+        ("task.niah.keys=3", "in 'task.niah.keys=3'; a setting that is in no file is added with a plus: +task.niah.ke"),
+        ("model.dtyp=auto", "Unknown setting of model 'pocket_llama': 'dtyp'. Did you mean 'dtype'?"),
+        ("decode.max_cell=3", "Unknown setting of decode: 'max_cell'. Did you mean 'max_cells'?"),
     ],
 )
 @pytest.mark.parametrize("flags", [[], ["-m"], ["--cfg", "job"]])
@@ -129,6 +133,37 @@ def test_parameter_of_a_policy_that_is_not_selected_is_refused() -> None:
         fuse_argv(["policy.vorn.layer=1", "policy=[vrn]"])
     for choice in ("policy=[tova,vorn]", "policy=all", "policy=vorn"):
         assert fuse_argv([choice, "policy.vorn.layer=1"]) == [choice, "policy.vorn.layer=1"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["policy.snapkv.window=3"], "policy 'snapkv' is not selected (policy=[vorn,tova,h2o,sink_recent,random], by "),
+        (["contract.hold_budget.trigger=step"],
+         "contract.hold_budget.trigger=step: contract 'hold_budget' is not selected (contract=[prefill_once], by "
+         "default); select it with contract=[prefill_once,hold_budget], or leave its parameter out"),
+        (["experiment=vorn_mat", "contract.hold_budget.trigger=step"], "(contract=reforward, by the experiment);"),
+        (["task=jsonl", "task.keys=3"], "Unknown setting of task 'jsonl': 'keys'. Available: _target_, fixtures,"),
+        (["-m", "task=niah_multikey,jsonl", "task.keys=3,4"], "Unknown setting of task 'jsonl': 'keys'"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_what_is_not_selected_is_refused_by_one_message(argv: list[str], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        fuse_argv(argv)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["experiment=vorn_mat", "policy.redraw.seed=3", "contract.reforward.cached=false"],
+        ["task=ruler", "task.members.niah_single_1.keys=3"],  # of a file that begins with others
+        ["task=niah_single_1", "task.keys=3"],
+        ["+task.mine=1", "task.mine=2", "logger=none", "logger.mode=offline", "model=llama31", "model.dtype=float32"],
+    ],
+)
+def test_a_setting_of_what_is_selected_otherwise_is_left_to_hydra(argv: list[str]) -> None:
+    assert fuse_argv(argv) == argv
 
 
 def test_a_policy_written_on_the_command_line_needs_a_target() -> None:

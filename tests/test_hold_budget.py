@@ -37,8 +37,11 @@ def test_what_else_cannot_be_held_is_refused() -> None:
         (["allocation=[pyramid]"], r"allocation=pyramid under contract=hold_budget: .* choose allocation=uniform"),
         (["contract.hold_budget.trigger=line"], r"contract.hold_budget.trigger: 'line'.*sentence, step"),
         (["contract.hold_budget.overflow_percent=-1"], r"contract.hold_budget.overflow_percent=-1 is not legal"),
+        (["contract.hold_budget.overflow_percent=50"],
+         r"hold_budget.overflow_percent=50 has no effect with first_token=refeed, trigger=step; leave it out, or"),
+        (["contract.hold_budget.overflow_percent=[20,50]"], r"hold_budget.overflow_percent=50 has no effect with"),
         (["+policy.snapkv.decode_rule=true", "policy=[snapkv]"], r"policy.snapkv.decode_rule=True: belongs to what"),
-    ):
+    ):  # fmt: skip
         with pytest.raises(BadInput, match=message):
             plan_panel(composed(*SMALL, "policy=[h2o]", *overrides))
 
@@ -47,6 +50,21 @@ def test_triggers_are_an_axis() -> None:
     plan = plan_panel(composed(*SMALL, "policy=[tova]", "contract.hold_budget.trigger=[step,sentence]"))
     labels = [cell.label for cell in plan.pruned]
     assert labels == ["tova/token/64/hold_budget", "tova/token/64/hold_budget(trigger=sentence)"]
+
+
+def test_the_overflow_makes_cells_only_where_it_means_something() -> None:
+    """Oracle: the cells by hand; the identity as it stood in ledgers when every setting was part of it."""
+    asked = "contract.hold_budget.trigger=[step,sentence]", "contract.hold_budget.overflow_percent=[10,50]"
+    plan = plan_panel(composed(*SMALL, "policy=[tova]", *asked))
+    assert [cell.contract for cell in plan.pruned] == [
+        "hold_budget",
+        "hold_budget(trigger=sentence,overflow_percent=10)",
+        "hold_budget(trigger=sentence,overflow_percent=50)",
+    ]
+    step = plan.pruned[0]
+    assert step.identity["contract"] == ["hold_budget", "refeed", {"trigger": "step", "overflow_percent": 20}]
+    (alone,) = plan_panel(composed(*SMALL, "policy=[tova]")).pruned
+    assert alone == step
 
 
 @pytest.mark.integration

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -64,6 +65,19 @@ def test_configured_cases_do_what_they_are_called() -> None:
         assert {one.contract for one in seen} == {name.removeprefix("contract_").rpartition("_cells")[0][:-2]}
 
 
+@pytest.mark.parametrize("before", [None, "7"])
+def test_only_the_processes_that_are_measured_give_freed_blocks_back_early(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    name = "MALLOC_MMAP_THRESHOLD_"
+    monkeypatch.setenv(name, before) if before else monkeypatch.delenv(name, raising=False)
+    assert measures.in_own_process(os.getenv, name) == "1048576"
+    assert os.getenv(name) == before
+    with pytest.raises(ValueError, match="invalid literal"):
+        measures.in_own_process(int, "no number")
+    assert os.getenv(name) == before
+
+
 def test_a_case_that_fails_ends_the_benchmark() -> None:
     tight = engine.Bench(engine.Sizes(tokens=20, budget=22, hidden=32, layers=2, heads=4, kv_heads=2))
     with pytest.raises(RuntimeError, match="a case of the benchmark failed: BadInput: window=32 of a SnapKV policy"):
@@ -73,7 +87,7 @@ def test_a_case_that_fails_ends_the_benchmark() -> None:
 def test_memory_is_printed_per_length_with_the_growth_between_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(measures, "in_own_process", measures.peak_over_model_bytes)  # as above
+    monkeypatch.setattr(measures, "in_own_process", lambda measure, sizes: measure(sizes))  # as above
     command.main([*SMALL.split(), "--window", "32", "--chunk-tokens", "16", "--memory-tokens", "160", "80"])
     head, first, second, last = capsys.readouterr().out.splitlines()
     assert "per further token" in head

@@ -8,10 +8,11 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from vorn.kv import signals as signals_module
+from vorn.kv import attention as attention_module
+from vorn.kv.attention import ColumnSums, LastAttention
 from vorn.kv.capture import Prefill, prefill
 from vorn.kv.retention import Kept, keep_all
-from vorn.kv.signals import ColumnSums, LastAttention, ModelShape, Residual, Signal
+from vorn.kv.signals import ModelShape, Residual, Signal
 from vorn.records import BadInput
 
 TOKENS = 2 * WINDOW + 5
@@ -28,7 +29,7 @@ def read(family: str, chunk_tokens: int | None = None, wanted: frozenset[Signal]
 def test_attention_signals_equal_eager_attention(
     family: str, chunk_tokens: int | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signals_module, "BLOCK_ROWS", block)
+    monkeypatch.setattr(attention_module, "BLOCK_ROWS", block)
     with torch.no_grad():
         eager = tiny_model(family, "eager")(prompt(TOKENS), output_attentions=True)
     got = read(family, chunk_tokens).signals

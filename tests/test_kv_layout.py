@@ -12,9 +12,10 @@ from tiny_models import CACHE_OF, FAMILIES, WINDOW, prompt, tiny_model
 from transformers import Gemma4TextConfig, GPTNeoXConfig, Llama4TextConfig, Mamba2Config
 
 from vorn.kv import capture
+from vorn.kv.attention import LastAttention
 from vorn.kv.capture import prefill
 from vorn.kv.layout import Layout, layout, model_shape
-from vorn.kv.signals import LastAttention, ModelShape, PrefillSignals, Signal
+from vorn.kv.signals import ModelShape, PrefillSignals, Signal
 from vorn.records import BadInput
 
 TOKENS, ROOM = WINDOW + 9, 3

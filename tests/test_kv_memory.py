@@ -10,8 +10,8 @@ from tiny_models import prompt, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vorn.kv.attention import BLOCK_ROWS, ColumnSums, LastAttention
 from vorn.kv.capture import prefill
-from vorn.kv.signals import BLOCK_ROWS, ColumnSums, LastAttention
 
 HEADS = 4
 

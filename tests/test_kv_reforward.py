@@ -198,6 +198,7 @@ def run(
     eos: frozenset[int] = EOS,
     pad: int | None = None,
     answer: tuple[int, ...] = (),
+    chunk: int | None = None,
 ) -> Reforwarded:
     scorer, unit, (sinks, recent), _ = SELECTORS[name]
     rule = UnitRule(fill=False, fit="drop_lowest", pool="max", top_k=3)
@@ -205,7 +206,10 @@ def run(
     model, ids = tiny_model(family), prompt(TOKENS)
     read = prefill(model, ids, policy.needs(model_shape(model)), chunk_tokens=None, room=0, seed=0)
     cell = ReforwardCell(policy, budget, sinks, recent, UNITS)
-    return reforward(model, read, ids[0].tolist(), cell, Greedy(NEW, eos, pad), text=TEXT, cached=cached, answer=answer)
+    return reforward(
+        model, read, ids[0].tolist(), cell, Greedy(NEW, eos, pad), text=TEXT, cached=cached, chunk_tokens=chunk,
+        answer=answer,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -218,6 +222,20 @@ def test_tokens_and_kept_sets_are_those_of_the_released_loop(family: str, name: 
         assert list(got.active) == active, cached
         assert list(got.token_ids) == tokens, cached
         assert max(map(len, got.active)) <= BUDGET
+
+
+@pytest.mark.parametrize(("family", "name"), [("gemma2", "h2o"), ("mistral", "published h2o"), ("qwen3", "vorn")])
+def test_what_is_read_again_comes_in_chunks(family: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: the same loop, and the lengths of what is read."""
+    read, lengths = Reader.read, list[int]()
+    monkeypatch.setattr(Reader, "read", lambda self, chunk, at: lengths.append(chunk.shape[1]) or read(self, chunk, at))
+    tokens, active = harness(family, SELECTORS[name][3])
+    for cached, again in ((True, [1]), (False, [11, 11, 9])):
+        got = run(family, name, cached=cached, chunk=11)
+        assert (list(got.token_ids), list(got.active)) == (tokens, active)
+        assert lengths == [TOKENS, *([11, 11, 8, *again] * NEW)[: -len(again)]]
+        assert (got.forwards, got.forward_tokens) == (len(lengths) - 1, sum(lengths) - TOKENS)
+        lengths.clear()
 
 
 def test_adaptive_units_are_decided_at_each_dropping(monkeypatch: pytest.MonkeyPatch) -> None:

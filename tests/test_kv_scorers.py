@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vorn.kv.attention import ColumnSums, LastAttention
 from vorn.kv.policy import CellPolicy
 from vorn.kv.scorers.evidence import EvidenceDrop, EvidenceKeep
 from vorn.kv.scorers.h2o import H2O
@@ -15,16 +16,7 @@ from vorn.kv.scorers.random import Random
 from vorn.kv.scorers.sink_recent import SinkRecent
 from vorn.kv.scorers.tova import Tova
 from vorn.kv.scorers.vorn import Vorn
-from vorn.kv.signals import (
-    ColumnSums,
-    LastAttention,
-    ModelShape,
-    PrefillSignals,
-    Residual,
-    Scorer,
-    Signal,
-    fixture_seed,
-)
+from vorn.kv.signals import ModelShape, PrefillSignals, Residual, Scorer, Signal, fixture_seed
 from vorn.kv.units import Adaptive, Sentences, Tokens, UnitRule
 from vorn.records import BadInput
 

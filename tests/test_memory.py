@@ -14,6 +14,7 @@ from factories import make_contents, make_manifest, make_observation
 
 from tests.composing import composed
 from vorn import run, work
+from vorn.kv import reforward
 from vorn.ledger import read_ledger
 from vorn.memory import Relief, Watch, is_out_of_memory
 from vorn.panel import plan_panel
@@ -34,8 +35,8 @@ Measure = Callable[..., dict[tuple[str, str], Observation]]
 def measure(random_checkpoint: Path, tmp_path: Path) -> Measure:
     """The observations of a run into a ledger of this name, by cell and fixture, and its exit code under ("", "")."""
 
-    def measured(name: str, code: int = 0) -> dict[tuple[str, str], Observation]:
-        cfg = composed(*SMALL, f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / name}")
+    def measured(name: str, code: int = 0, *more: str) -> dict[tuple[str, str], Observation]:
+        cfg = composed(*SMALL, *more, f"model.id={random_checkpoint}", f"ledger_dir={tmp_path / name}")
         assert run.evaluate(cfg, plan_panel(cfg), tmp_path / "out") == code
         (folder,) = (tmp_path / name).iterdir()
         return {(one.cell, one.fixture_id): one for one in read_ledger(folder).observations}
@@ -98,6 +99,29 @@ def test_smaller_batches_then_chunks_measure_what_an_undisturbed_run_does(
 
 
 @pytest.mark.integration
+def test_a_cell_that_is_read_again_comes_in_chunks_where_memory_runs_short(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It alone, and without smaller batches, which it is not in."""
+    panel, chunks = ("unit=[token]", "contract=[prefill_once,reforward]"), list[int | None]()
+    calm, again = measure("calm", 0, *panel), reforward.reforward
+
+    def starved(*args: Any, chunk_tokens: int | None, **kwargs: Any) -> Any:
+        chunks.append(chunk_tokens)
+        if type(args[3].policy.scorer).__name__ == "Random" and chunk_tokens != 64:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return again(*args, chunk_tokens=chunk_tokens, **kwargs)
+
+    monkeypatch.setattr(reforward, "reforward", starved)
+    short = measure("short", 0, *panel)
+    assert results(short) == results(calm)
+    assert chunks == [None, None, 200, 64]
+    (starving,) = [one for one in short.values() if (one.policy, one.contract) == ("random", "reforward")]
+    assert ladders({("", ""): starving}) == {(2, 1, 64)}
+    assert ladders({key: one for key, one in short.items() if one is not starving}) == {(0, 64, None)}
+
+
+@pytest.mark.integration
 def test_what_never_fits_is_an_error_after_every_try(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "decode", failing(work.decode, lambda **_: True, torch.OutOfMemoryError))
     seen = measure("never", 3)
@@ -117,7 +141,11 @@ def test_what_never_fits_is_an_error_after_every_try(measure: Measure, monkeypat
 def test_no_try_is_made_with_as_much_as_before(
     cells: int, tokens: int, reading: work.Reading, expected: list[tuple[int, int | None]]
 ) -> None:
-    got = [(one.max_cells, one.chunk_tokens) for one in Relief([8, 1], [4096, 1024], 0.9).tries(reading, cells, tokens)]
+    relief, got = Relief([8, 1], [4096, 1024], 0.9), list[tuple[int, int | None]]()
+    less: work.Reading | None = reading
+    while less is not None:
+        got.append((less.max_cells, less.chunk_tokens))
+        less = relief.less(less, cells, tokens)
     assert got == expected
 
 

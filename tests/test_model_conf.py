@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from composing import CONF, composed
 
-from vorn.panel import evaluation_identity, plan_panel
+from vorn.identity import evaluation_identity
+from vorn.panel import plan_panel
 from vorn.records import BadInput, digest
 from vorn.settings import resolved
 

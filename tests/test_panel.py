@@ -13,7 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from vorn.panel import CellSpec, evaluation_identity, plan_panel
+from vorn.cells import CellSpec
+from vorn.identity import evaluation_identity
+from vorn.panel import plan_panel
 from vorn.records import BadInput
 from vorn.settings import budget_text, check_guards_fit
 

@@ -11,12 +11,13 @@ from hydra.utils import instantiate
 from tiny_models import prompt, tiny_model
 from torch import Tensor
 
+from vorn.cells import CellSpec
 from vorn.kv.capture import prefill
 from vorn.kv.layout import model_shape
 from vorn.kv.policy import CellPolicy
 from vorn.kv.retention import Kept
 from vorn.kv.signals import PrefillSignals, Signal
-from vorn.panel import CellSpec, plan_panel
+from vorn.panel import plan_panel
 
 TOKENS, SINKS, RECENT = 101, 2, 3
 EVIDENCE = (40, 41, 42)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vorn import choices
 from vorn.cells import Guards
+from vorn.contracts import idle_settings, make_contracts
 from vorn.kv.units import FITS, POOLS, SPLITS, UnitRule
 from vorn.records import BadInput, digest
 from vorn.settings import (
@@ -155,8 +156,12 @@ def read_guards(cfg: DictConfig) -> list[GuardRule]:
 
 
 def read_contracts(cfg: DictConfig) -> list[ContractRule]:
-    """The selected contracts, one per combination of their settings. Raises BadInput for an unknown setting."""
-    found = []
+    """The selected contracts, one per combination of the settings that mean something for it.
+
+    A setting without effect stands as the contract's file has it, so that it makes no other cell.
+    Raises: BadInput for an unknown setting, and for a value that none of the contracts sees.
+    """
+    found: dict[str, ContractRule] = {}
     for name, entry in entries(cfg, "contract").items():
         if not isinstance(entry.get("_target_"), str):
             raise BadInput(
@@ -167,10 +172,36 @@ def read_contracts(cfg: DictConfig) -> list[ContractRule]:
         for key in entry:
             if own is not None and key not in own:
                 raise choices.unknown(f"setting of contract {name!r}:", key, [k for k in own if k != "_target_"])
-        for config in expand(f"contract.{name}", entry):
+        seen: set[tuple[str, str]] = set()
+        for asked in expand(f"contract.{name}", entry):
+            idle = idle_settings(*make_contracts([asked]))
+            config = {key: usual.get(key, value) if key in idle else value for key, value in asked.items()}
+            seen |= {(key, text(value)) for key, value in config.items()}
             changed = ",".join(f"{k}={_shown(v)}" for k, v in config.items() if k != "_target_" and v != usual.get(k))
-            found.append(ContractRule(f"{name}({changed})" if changed else name, name, config))
-    return found
+            label = f"{name}({changed})" if changed else name
+            found.setdefault(label, ContractRule(label, name, config))
+        _refuse_idle_values(name, entry, seen)
+    return list(found.values())
+
+
+def _refuse_idle_values(contract: str, asked: Mapping[str, Any], seen: set[tuple[str, str]]) -> None:
+    """Raise BadInput for a value that has no effect beside any of the values that the other settings were given."""
+    for key, values in asked.items():
+        unseen = [value for value in _listed(values) if (key, text(value)) not in seen]
+        if unseen:
+            others = ", ".join(
+                f"{other}={' and '.join(map(text, _listed(given)))}"
+                for other, given in asked.items()
+                if other not in ("_target_", key)
+            )
+            raise BadInput(
+                f"contract.{contract}.{key}={text(unseen[0])} has no effect with {others}; leave it out, or change "
+                "what it is given with"
+            )
+
+
+def _listed(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values]
 
 
 def _shown(value: object) -> str:

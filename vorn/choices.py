@@ -53,6 +53,28 @@ def options(group: str, dirs: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
+def members(group: str, option: str, dirs: Iterable[Path]) -> set[str] | None:
+    """Keys that an option of a group sets, those of the options that it begins with among them.
+
+    None if that cannot be told from the files alone: the option stands elsewhere, or what it begins with does.
+    """
+    dirs = list(dirs)
+    path = options(group, dirs).get(option)
+    if path is None or path.read_text().startswith("# @package"):
+        return None
+    body = raw(load(path))
+    found = set(body) - {"defaults"}
+    for entry in body.get("defaults", []):
+        if not isinstance(entry, str) or entry.startswith("/"):
+            return None
+        base, at, package = entry.partition("@")
+        own = {package.split(".")[0]} if at else set() if base == "_self_" else members(group, base, dirs)
+        if own is None:
+            return None
+        found |= own
+    return found
+
+
 def load(path: Path) -> DictConfig:
     """One yaml file, uncomposed. Raises BadInput if it holds no mapping."""
     loaded = OmegaConf.load(path)

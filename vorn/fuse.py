@@ -16,7 +16,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, QuotedString, Transformer
 from hydra.errors import HydraException
 
-from vorn.choices import AXES, conf_dirs, groups, load, options, primary, raw, top_level_keys, unknown
+from vorn.choices import (
+    AXES,
+    conf_dirs,
+    default_options,
+    groups,
+    load,
+    members,
+    options,
+    primary,
+    raw,
+    top_level_keys,
+    unknown,
+)
 from vorn.records import BadInput
 
 _LISTS = {*AXES, "callbacks", "experiment"}  # groups whose options may be combined
@@ -112,8 +124,12 @@ class _Checker:
             top, *rest = _path(override)
             if top not in self.keys:
                 raise unknown("key", top, self.keys, f"It stands in {override.input_line!r}.")
-            if top in AXES and rest and "/" not in override.key_or_group:
+            if not rest or "/" in override.key_or_group:
+                continue
+            if top in AXES:
                 self._check_member(override, top, rest)
+            elif override.type is OverrideType.CHANGE:
+                self._check_setting(override, top, rest[0])
 
     def _check_choice(self, override: Override) -> None:
         group, names, text = override.key_or_group, _elements(override), override.input_line
@@ -145,7 +161,24 @@ class _Checker:
         body = raw(load(files[name]).get(name))
         if parameter and body and parameter[0] not in body:
             raise unknown(f"parameter of {group} {name!r}:", parameter[0], [k for k in body if not k.startswith("_")])
-        self._check_selected(override, group, name)
+        if not self._is_created(group, name):
+            self._check_selected(override, group, name)
+
+    def _check_setting(self, override: Override, top: str, name: str) -> None:
+        """`task.SETTING` of the selected task, and `decode.SETTING`: Hydra's own message does not say what there is."""
+        own = set(raw(raw(primary()).get(top)))
+        if top not in self.groups:
+            if own and name not in own:
+                raise unknown(f"setting of {top}:", name, own, f"It stands in {override.input_line!r}.")
+            return
+        own |= {key for experiment in self.experiments for key in raw(experiment.get(top))}
+        own |= {_path(o)[1] for o in self.overrides if o.type is not OverrideType.CHANGE and _path(o)[:-1] == [top]}
+        for option in self._selected(top)[0]:
+            known = members(top, option, self.dirs)
+            if known is not None and name not in known | own:
+                text = override.input_line
+                hint = f"It stands in {text!r}; a setting that is in no file is added with a plus: +{text}"
+                raise unknown(f"setting of {top} {option!r}:", name, known | own, hint)
 
     def _is_created(self, group: str, name: str) -> bool:
         """Whether the command line itself adds the entry with its `_target_`."""
@@ -156,13 +189,34 @@ class _Checker:
         )
 
     def _check_selected(self, override: Override, group: str, name: str) -> None:
-        choices = [o for o in self.overrides if o.key_or_group == group and _glob(o) is None]
-        if not choices:
-            return
         known = options(group, self.dirs)
-        selected = {str(element) for choice in choices for element in _elements(choice)}
-        if name not in selected and not any("defaults" in load(known[o]) for o in selected if o in known):
+        selected, by = self._selected(group)
+        if selected and name not in selected and not any("defaults" in load(known[o]) for o in selected if o in known):
             raise BadInput(
-                f"{override.input_line}: {group} {name!r} is not selected ({choices[-1].input_line}); select it or "
-                f"leave its parameter out"
+                f"{override.input_line}: {group} {name!r} is not selected ({by}); select it with "
+                f"{group}=[{','.join([*selected, name])}], or leave its parameter out"
             )
+
+    def _selected(self, group: str) -> tuple[list[str], str]:
+        """The options of a group that are selected, as far as that can be told here, and what says so."""
+        choices = [o for o in self.overrides if o.key_or_group == group]
+        if any(_glob(o) is not None for o in choices):
+            return [], ""
+        if choices:
+            names = [str(name) for choice in choices for name in _elements(choice) if name not in (None, "", "???")]
+            return list(dict.fromkeys(names)), choices[-1].input_line or ""
+        for experiment in reversed(self.experiments):
+            for entry in raw(experiment).get("defaults", []):
+                chosen = raw(entry).get(f"override /{group}", raw(entry).get(f"/{group}"))
+                if chosen is not None:
+                    return _listed(chosen), f"{group}={_shown(chosen)}, by the experiment"
+        chosen = default_options(group)
+        return list(chosen), f"{group}={_shown(chosen)}, by default"
+
+
+def _listed(chosen: object) -> list[str]:
+    return [str(name) for name in chosen] if isinstance(chosen, (list, tuple)) else [str(chosen)]
+
+
+def _shown(chosen: object) -> str:
+    return f"[{','.join(_listed(chosen))}]" if isinstance(chosen, (list, tuple)) else str(chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -16,7 +16,7 @@ from vorn.work import Reading
 
 @dataclass(frozen=True, slots=True)
 class Relief:
-    """What is tried, one after another, when memory runs out, and when it nearly did.
+    """What is tried, one step after another, when memory runs out, and when it nearly did.
 
     Attributes:
         batch_cells: cells decoded in one batch.
@@ -28,24 +28,22 @@ class Relief:
     chunk_tokens: Sequence[int]
     near_miss: float
 
-    def tries(self, reading: Reading, cells: int, prompt_tokens: int) -> Iterator[Reading]:
-        """As it is set, then with less and less; what would be no less is left out.
+    def less(self, reading: Reading, cells: int, prompt_tokens: int) -> Reading | None:
+        """The next step, which takes less memory than `reading`; None if there is none.
 
         Args:
-            reading: as it is set.
-            cells: of the fixture.
+            reading: with which memory ran out.
+            cells: that ran out of it and may share a batch; 1 if none may.
             prompt_tokens: of the fixture.
         """
-        yield reading
         batch, chunk = min(reading.max_cells, cells), min(reading.chunk_tokens or prompt_tokens, prompt_tokens)
         for fewer in self.batch_cells:
             if fewer < batch:
-                batch = fewer
-                yield replace(reading, max_cells=batch)
+                return replace(reading, max_cells=fewer)
         for shorter in self.chunk_tokens:
             if shorter < chunk:
-                chunk = shorter
-                yield replace(reading, max_cells=batch, chunk_tokens=chunk)
+                return replace(reading, max_cells=batch, chunk_tokens=shorter)
+        return None
 
 
 def is_out_of_memory(error: Exception) -> bool:

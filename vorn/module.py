@@ -75,32 +75,37 @@ class EvictionModule(LightningModule):
 
         Raises: BadInput if model and settings do not fit, which no other fixture would change.
         """
-        watch, left, found = Watch(self.model.device, self.relief), item, list[tuple[Measured, int, Reading]]()
-        tries = list(self.relief.tries(self.settings, len(item.cell_ids), len(item.prompt.input_ids)))
-        for number, reading in enumerate(tries):
-            measured, short = self._try(left, reading, is_last=reading is tries[-1])
-            found += [(one, number, reading) for one in measured]
-            left = replace(item, cell_ids=tuple(name for name in item.cell_ids if name in short))
-            if not short:
+        watch, tokens = Watch(self.model.device, self.relief), len(item.prompt.input_ids)
+        found: dict[str, tuple[Measured, int, Reading]] = {}
+        left, reading, retries = item, self.settings, 0
+        while True:
+            measured = self._measured(left, reading)
+            short = [cell_id for cell_id, one in measured.items() if one.is_short]
+            less = self.relief.less(reading, self._in_batches(short), tokens) if short else None
+            done = [name for name in measured if less is None or name not in short]
+            found |= {name: (measured[name], retries, reading) for name in done}
+            if less is None:
                 break
+            left, reading, retries = replace(item, cell_ids=tuple(short)), less, retries + 1
             for contract in self.contracts.values():
                 contract.release()
             free_memory(self.model.device)
         seconds, peak = watch.seconds, watch.peak_bytes
         for told in self.after_measuring:
-            told(item, [one for one, _, _ in found])
-        runs = {id(one.cell): (one, watch.run(seconds, number, reading)) for one, number, reading in found}
-        return [self._observe(item, *runs[id(self.cells[cell_id])], peak) for cell_id in item.cell_ids]
+            told(item, [one for one, _, _ in found.values()])
+        runs = {name: (one, watch.run(seconds, number, with_)) for name, (one, number, with_) in found.items()}
+        return [self._observe(item, *runs[cell_id], peak) for cell_id in item.cell_ids]
 
-    def _try(self, item: WorkItem, reading: Reading, *, is_last: bool) -> tuple[list[Measured], set[str]]:
-        """What one try finds, and the ids of the cells that ran out of memory, unless it was the last."""
-        measured: list[Measured] = []
-        short: set[str] = set()
+    def _in_batches(self, cell_ids: Sequence[str]) -> int:
+        """How many of the cells may share a batch, at least 1: the others would not profit from smaller ones."""
+        return max(1, sum(self.contracts[cell_id].is_batched for cell_id in cell_ids))
+
+    def _measured(self, item: WorkItem, reading: Reading) -> dict[str, Measured]:
+        """What one try finds, by cell."""
+        found: dict[str, Measured] = {}
         for contract, work in self._works(item, reading):
-            found = self._measure(contract, work, is_last)
-            measured += found or []
-            short |= set() if found is not None else work.cells.keys()
-        return measured, short
+            found |= zip(work.cells, self._measure(contract, work), strict=True)
+        return found
 
     def _works(self, item: WorkItem, reading: Reading) -> Iterator[tuple[Contract, Work]]:
         """The item's cells by contract; the prefill of the whole prompt is made once, if any of them wants it."""
@@ -128,11 +133,8 @@ class EvictionModule(LightningModule):
     def _prune(self, cells: Mapping[str, CellSpec], read: Prefill, text: Prompt) -> list[Pruned]:
         return [pruned for hook in self.after_prefill for pruned in hook(cells, read, text)]
 
-    def _measure(self, contract: Contract, work: Work, is_last: bool) -> list[Measured] | None:
-        """What the contract finds; None if it ran out of memory before the last try.
-
-        Any other failure, and one of the last try, is an error of the contract's own cells alone.
-        """
+    def _measure(self, contract: Contract, work: Work) -> list[Measured]:
+        """What the contract finds; any failure that ends it is an error of its own cells alone."""
         try:
             return contract.measure(work)
         except BadInput:
@@ -141,10 +143,8 @@ class EvictionModule(LightningModule):
             message, is_short = f"{type(error).__name__}: {error}", is_out_of_memory(error)
             _LOG.debug("fixture %s failed", work.item.fixture.fixture_id, exc_info=True)
         free_memory(self.model.device)  # after the handler: its traceback holds the tensors of the failed fixture
-        if is_short and not is_last:
-            return None
         tokens = contract.budgeted_tokens(work.item.fixture, work.item.prompt)
-        return [_failed(cell, tokens, message) for cell in work.cells.values()]
+        return [_failed(cell, tokens, message, is_short) for cell in work.cells.values()]
 
     def _observe(self, item: WorkItem, measured: Measured, run: FixtureRun, peak: int) -> Observation:
         settings, cell, fixture = self.settings, measured.cell, item.fixture
@@ -193,11 +193,12 @@ class EvictionModule(LightningModule):
         )
 
 
-def _failed(cell: CellSpec, budgeted_tokens: int, error: str) -> Measured:
+def _failed(cell: CellSpec, budgeted_tokens: int, error: str, is_short: bool) -> Measured:
     return Measured(
         cell=cell,
         budget_tokens=cell.resolve_budget(budgeted_tokens),
         error=error,
+        is_short=is_short,
         kept_tokens=0.0,
         evidence_kept=None,
         prefill_s=0.0,

@@ -1,11 +1,11 @@
-"""From the configuration to the cells of a panel, and to the identity of an evaluation. Imports no torch."""
+"""From the configuration to the cells of a panel. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra.utils import get_class
 from omegaconf import DictConfig
@@ -29,10 +29,7 @@ from vorn.records import REFERENCE, BadInput
 from vorn.settings import check_guards_fit, check_settings, percentage, resolved
 from vorn.stats import TestPlan
 
-__all__ = ["CellSpec", "PanelPlan", "evaluation_identity", "plan_panel"]
-
 _OF_REFERENCE = "vorn.contracts.prefill_once.PrefillOnce"  # it decodes on the prefill of the whole prompt
-_IF_GIVEN = ("template_arguments", "quantization")  # what a model is not given makes no other evaluation of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +56,6 @@ class PanelPlan:
     def is_open(self) -> bool:
         """Whether a cell stands for one per layer, of a model that is not known yet."""
         return any(cell.policy_config.get("layer") == EVERY_LAYER for cell in self.pruned)
-
-
-def evaluation_identity(cfg: DictConfig, *, weights_digest: str, dtype: str) -> dict[str, Any]:
-    """All that the cells of a panel share and that can change an outcome.
-
-    Args:
-        cfg: the composed configuration.
-        weights_digest: hash of the model's weights and tokenizer; its name and place are no part of the identity, so
-            that a checkpoint may be moved.
-        dtype: the dtype the model really runs in; `model.dtype=auto` differs between machines.
-    Returns: a JSON-ready mapping. How many fixtures are asked for is no part of it, so that a run can be extended.
-    """
-    model = resolved(cfg.model)
-    fields = [f for f in ("attn_implementation", "chat_template", *_IF_GIVEN) if f not in _IF_GIVEN or model[f]]
-    task = {key: value for key, value in resolved(cfg.task).items() if key != "fixtures"}
-    # An evaluation without likelihoods has none that could be added: asked for, they make another one.
-    outcome = {"outcome": resolved(cfg.outcome)} if cfg.outcome.nll else {}
-    return {
-        "model": {f: model[f] for f in fields} | {"weights": weights_digest, "dtype": dtype},
-        "task": task,
-        **outcome,
-    }
 
 
 def plan_panel(cfg: DictConfig, layers: int | None = None) -> PanelPlan:

@@ -11,6 +11,8 @@ from typing import Any
 
 REFERENCE = "full"  # label of the cell in which nothing is evicted
 _FARTHEST = 1e15  # value on an axis: what a float holds exactly, and neither infinite nor NaN
+# What decides a cell's first token: the last prompt token, fed again over its pruned cache, or the prefill's logits.
+FIRST_TOKENS = ("refeed", "prefill")
 
 
 class BadInput(ValueError):

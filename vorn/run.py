@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils.logging import disable_progress_bar
 
 from vorn.claims import Claims
-from vorn.contracts import make_contracts
 from vorn.data import EvaluationData, WorkItems
 from vorn.evaluation import Evaluation, ReportFailed
-from vorn.grading import grade
+from vorn.fixtures import checked_text, read_fixtures
 from vorn.hooks import make_callbacks, report
+from vorn.identity import evaluation_identity
 from vorn.ledger import LedgerWriter
 from vorn.loggers import close_loggers, make_loggers
 from vorn.memory import Relief
@@ -32,12 +31,12 @@ from vorn.models.checkpoint import Checkpoint, find_checkpoint
 from vorn.models.generation import eos_ids, not_applied
 from vorn.models.prompts import Renderer
 from vorn.module import EvictionModule
-from vorn.panel import PanelPlan, evaluation_identity, plan_panel
+from vorn.panel import PanelPlan, plan_panel
 from vorn.processes import DONE, NO_REPORT, TERMINATION, WITH_ERRORS, Rank
 from vorn.provenance import make_manifest
 from vorn.quiet import quieten_lightning
 from vorn.records import BadInput, Fixture, Manifest, digest
-from vorn.settings import QUIET, check_guards_fit
+from vorn.settings import QUIET
 from vorn.sweeps import note_scope
 from vorn.work import Reading
 
@@ -67,8 +66,8 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
     renderer = Renderer(
         checkpoint.tokenizer, settings["model"]["chat_template"], settings["model"]["template_arguments"]
     )
-    fixtures = _fixtures(cfg, renderer)
-    texts = [_checked_text(cfg, fixture, renderer, checkpoint, plan) for fixture in fixtures]
+    fixtures = read_fixtures(cfg, renderer)
+    texts = [checked_text(cfg, fixture, renderer, checkpoint, plan) for fixture in fixtures]
     evaluation = _evaluation(cfg, settings, plan, checkpoint, fixtures, texts, device, out_dir)
     todo = evaluation.todo
     callbacks = make_callbacks(cfg.callbacks, evaluation)
@@ -155,56 +154,6 @@ def _device(cfg: DictConfig, rank: Rank) -> torch.device:
             f"process {rank.local_rank} of this machine has no GPU: there are {gpus}; start one process per GPU"
         )
     return torch.device("cuda", index)
-
-
-def _fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
-    """The first `limit` fixtures of the task, or as many as the task says."""
-    task = instantiate(cfg.task, count_tokens=renderer.count_tokens)
-    fixtures = list(islice(task, cfg.limit if cfg.limit is not None else task.fixtures))
-    if not fixtures:
-        raise BadInput(f"task={cfg.task.name!r} has 0 fixtures: at least 1 is needed; check its files and its filters")
-    seen: set[str] = set()
-    for fixture in fixtures:
-        if fixture.fixture_id in seen:
-            raise BadInput(
-                f"task={cfg.task.name!r}: fixture_id {fixture.fixture_id!r} occurs twice; outcomes are paired by it, "
-                "so each must be unique; rename one of them"
-            )
-        seen.add(fixture.fixture_id)
-        _check_gradable(fixture, fixture.grade or str(cfg.task.grade))
-    return fixtures
-
-
-def _check_gradable(fixture: Fixture, rule: str) -> None:
-    """Raises BadInput if no completion of the fixture could be graded by the rule."""
-    try:
-        grade(rule, "", fixture.answers, fixture.choices)
-    except BadInput as error:
-        raise BadInput(f"fixture {fixture.fixture_id!r} cannot be graded: {error}") from error
-
-
-def _checked_text(
-    cfg: DictConfig, fixture: Fixture, renderer: Renderer, checkpoint: Checkpoint, plan: PanelPlan
-) -> str:
-    """The rendered prompt. Raises BadInput if the model or a cell of the panel cannot take it."""
-    prompt, most = renderer.prompt(fixture), checkpoint.context_tokens
-    tokens, max_new_tokens = len(prompt.input_ids), fixture.max_new_tokens or int(cfg.task.max_new_tokens)
-    answer = len(renderer.answer_ids(fixture)) if cfg.outcome.nll else 0
-    if tokens < 2:
-        raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
-    if most is not None and tokens + max(max_new_tokens, answer) > most:
-        behind = f"an answer of {answer}" if answer > max_new_tokens else f"max_new_tokens={max_new_tokens}"
-        raise BadInput(
-            f"fixture {fixture.fixture_id!r} has {tokens} tokens and {behind}: together more than the {most} "
-            f"positions of model {checkpoint.source!r}; shorten the prompts "
-            "(task.sequence_tokens or task.context_tokens) or choose a model with a longer context"
-        )
-    for cell, contract in zip(plan.pruned, make_contracts(cell.contract_config for cell in plan.pruned), strict=True):
-        counted = contract.budgeted_tokens(fixture, prompt)
-        budget = cell.resolve_budget(counted)
-        if budget < counted:
-            check_guards_fit(budget, *cell.resolve_guards(budget))
-    return prompt.text
 
 
 def _evaluation(

@@ -16,7 +16,6 @@ from vorn.choices import conf_dirs, raw, top_level_keys, unknown
 from vorn.grading import check_rule
 from vorn.records import BadInput
 
-FIRST_TOKENS = ("refeed", "prefill")
 QUIET = "quiet"
 VERBOSITIES = (QUIET, "normal", "verbose", "debug")
 DTYPES = ("auto", "float32", "bfloat16", "float16")

@@ -66,6 +66,7 @@ class Measured:
     budget_tokens: int
     token_ids: tuple[int, ...] = ()  # generated, without the end-of-sequence token
     error: str | None = None
+    is_short: bool = False  # whether `error` is that memory ran out: the cell is measured again if less can be tried
     kept_tokens: float
     evidence_kept: float | None
     prefill_s: float

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import ParamSpec, TypeVar
 
 from vorn.bench.engine import Bench, Cases, Sizes
+
+P = ParamSpec("P")
+Found = TypeVar("Found")
+_THRESHOLD = "MALLOC_MMAP_THRESHOLD_"  # bytes from which glibc's malloc gives a freed block back to the system
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,7 @@ def peak_growth_bytes(sizes: Sizes, name: str) -> int:
 
 def memory(sizes: Sizes, names: Sequence[str]) -> dict[str, int]:
     """Growth of the peak by each case, in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    growth = {}
-    for name in names:
-        with ProcessPoolExecutor(1, mp_context=context) as executor:
-            growth[name] = executor.submit(peak_growth_bytes, sizes, name).result()
-    return growth
+    return {name: in_own_process(peak_growth_bytes, sizes, name) for name in names}
 
 
 def peak_over_model_bytes(sizes: Sizes) -> int:
@@ -74,10 +75,19 @@ def peak_over_model_bytes(sizes: Sizes) -> int:
     return _peak_bytes() - before
 
 
-def in_own_process(sizes: Sizes) -> int:
-    """What `peak_over_model_bytes` finds in a fresh process, since a peak never falls again."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-        return executor.submit(peak_over_model_bytes, sizes).result()
+def in_own_process(measure: Callable[P, Found], *args: P.args, **kwargs: P.kwargs) -> Found:
+    """What `measure` finds in a fresh process, since a peak never falls again."""
+    before = os.environ.get(_THRESHOLD)
+    # Left alone, glibc raises this size with what is freed and keeps blocks below it, so that peaks vary by tens of MiB
+    # from run to run; it reads the variable when a process starts.
+    os.environ[_THRESHOLD] = str(2**20)
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+            return executor.submit(measure, *args, **kwargs).result()
+    finally:
+        del os.environ[_THRESHOLD]
+        if before is not None:
+            os.environ[_THRESHOLD] = before
 
 
 def print_memory(sizes: Sizes, lengths: Sequence[int]) -> None:
@@ -85,7 +95,7 @@ def print_memory(sizes: Sizes, lengths: Sequence[int]) -> None:
     peaks: dict[int, int] = {}
     print(f"{'tokens':>8} {'peak MiB over the model':>24} {'KiB per further token':>22}")
     for tokens in sorted(lengths):
-        peak = in_own_process(replace(sizes, tokens=tokens))
+        peak = in_own_process(peak_over_model_bytes, replace(sizes, tokens=tokens))
         last = next(reversed(peaks), None)
         growth = "" if last is None else f"{(peak - peaks[last]) / (tokens - last) / 2**10:.1f}"
         peaks[tokens] = peak

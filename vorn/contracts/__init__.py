@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Contract(Protocol):
     """What turns a fixture and the cells under this contract into outcomes; made from `_target_` and its settings.
 
-    A class that says `takes_policies = False` gets one cell per budget, with no policy, unit or guards.
+    A class that says `takes_policies = False` gets one cell per budget, with no policy, unit or guards. One whose
+    settings may leave others without effect names these in `idle_settings`: they make no other cell then.
 
     One object serves a whole run, so that it may hold what one fixture can leave for the next. It is built where no
     model is loaded, so that its module must not import torch; what needs torch comes with the `Work`, or is imported
@@ -71,6 +72,11 @@ def make_contracts(configs: Iterable[Mapping[str, Any]]) -> list[Contract]:
 def takes_policies(contract: Contract) -> bool:
     """Whether a policy chooses what its cells keep."""
     return bool(getattr(contract, "takes_policies", True))
+
+
+def idle_settings(contract: Contract) -> frozenset[str]:
+    """Names of the settings that change nothing beside the others that it was given."""
+    return frozenset(getattr(contract, "idle_settings", ()))
 
 
 def _make(config: Mapping[str, Any]) -> Contract:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vorn.records import BadInput, Fixture
-from vorn.settings import FIRST_TOKENS, choice, whole
+from vorn.records import FIRST_TOKENS, BadInput, Fixture
+from vorn.settings import choice, whole
 
 if TYPE_CHECKING:
     from vorn.cells import CellSpec
@@ -38,6 +38,11 @@ class HoldBudget:
         choice("decode.first_token", self.first_token, FIRST_TOKENS)
         choice("contract.hold_budget.trigger", self.trigger, TRIGGERS)
         whole("contract.hold_budget.overflow_percent", self.overflow_percent, 0)
+
+    @property
+    def idle_settings(self) -> tuple[str, ...]:
+        """The overflow, where every token evicts."""
+        return ("overflow_percent",) if self.trigger == "step" else ()
 
     @property
     def scores_prompt(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vorn.records import Fixture
-from vorn.settings import FIRST_TOKENS, choice
+from vorn.records import FIRST_TOKENS, Fixture
+from vorn.settings import choice
 
 if TYPE_CHECKING:
     from vorn.cells import CellSpec

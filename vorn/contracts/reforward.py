@@ -88,13 +88,14 @@ class Reforward:
         return [self._cell(work, read, cell_id, units) for cell_id in work.cells]
 
     def _cell(self, work: Work, read: Prefill, cell_id: str, units: dict[Unit, list[int]]) -> Measured:
+        from vorn.memory import is_out_of_memory
         from vorn.work import Measured, free_memory
 
         start = perf_counter()
         try:
             return _measured(work, read, cell_id, self._decode(work, read, cell_id, units))
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
+            message, is_short = f"{type(error).__name__}: {error}", is_out_of_memory(error)
             _LOG.debug("fixture %s failed in %s", work.item.fixture.fixture_id, cell_id, exc_info=True)
         free_memory(work.model.device)  # after the handler: its traceback holds the tensors of the failed cell
         cell, tokens = work.cells[cell_id], len(work.item.prompt.input_ids)
@@ -102,6 +103,7 @@ class Reforward:
             cell=cell,
             budget_tokens=cell.resolve_budget(tokens),
             error=message,
+            is_short=is_short,
             kept_tokens=0.0,
             evidence_kept=None,
             prefill_s=read.seconds,
@@ -128,6 +130,7 @@ class Reforward:
             Greedy(work.max_new_tokens, work.eos_ids, work.tokenizer.pad_token_id),
             text=work.item.fixture.prompt,
             cached=is_cached(self.cached, work.model.dtype),
+            chunk_tokens=work.settings.chunk_tokens,
             answer=work.item.answer_ids,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,30 +11,14 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vorn.kv.cache import PrefillCache
 from vorn.kv.layout import Layout, layout
+from vorn.kv.override import AttentionFunction, check_arguments, layer_index, overridden_attention
 from vorn.kv.recurrent import StateLayers, repeated
 from vorn.kv.rotary import LayerRotation
-from vorn.kv.signals import Accumulator, AttentionCall, ModelShape, PrefillSignals, Signal
+from vorn.kv.signals import Accumulator, AttentionCall, PrefillSignals, Signal
 from vorn.records import BadInput
-
-AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
-
-# Keyword arguments of attention functions that leave its formula alone.
-_HARMLESS = frozenset(
-    {
-        "dropout",
-        "position_ids",
-        "use_cache",
-        "output_attentions",
-        "output_hidden_states",
-        "output_router_logits",
-        "is_causal",
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,44 +51,6 @@ def drain(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-@contextmanager
-def overridden_attention(
-    model: PreTrainedModel, replace: Callable[[AttentionFunction], AttentionFunction]
-) -> Iterator[None]:
-    """Within it, the model's attention function is `replace(original)`; whatever happens, it is undone.
-
-    The implementation's name stays as it is, so masks and every check of the name behave as in an ordinary forward.
-    Raises BadInput if the implementation has no mask function: windows and chunks would silently be ignored.
-    """
-    name = model.get_decoder().config._attn_implementation
-    if name not in ALL_MASK_ATTENTION_FUNCTIONS:
-        raise BadInput(
-            f"model.attn_implementation={name!r}: transformers has no mask function for it, so sliding windows and "
-            f"chunks would be ignored; choose one of {', '.join(sorted(ALL_MASK_ATTENTION_FUNCTIONS.keys()))}"
-        )
-    local = ALL_ATTENTION_FUNCTIONS._local_mapping
-    saved = {name: local[name]} if name in local else {}
-    original = ALL_ATTENTION_FUNCTIONS.get(name, _eager)
-    local[name] = replace(original)
-    try:
-        yield
-    finally:
-        del local[name]
-        local.update(saved)
-
-
-def _eager(module: nn.Module, *args: Tensor | None, **kwargs: object) -> tuple[Tensor, Tensor | None]:
-    """The eager attention of the module's own architecture, which transformers registers under no name."""
-    eager: AttentionFunction = sys.modules[type(module).__module__].eager_attention_forward
-    return eager(module, *args, **kwargs)
-
-
-def layer_index(module: nn.Module, shape: ModelShape) -> int:
-    """Which of the layers with attention a module of attention belongs to, 0-based."""
-    index: int = module.layer_idx  # type: ignore[assignment]
-    return index if shape.attends is None else shape.attends.index(index)
-
-
 def residual(layer: int, output: object) -> Tensor:
     """The residual stream [rows, tokens, width] behind a decoder layer, from what the layer returns."""
     states = output[0] if isinstance(output, tuple) and output else output  # some return attention's weights beside it
@@ -115,16 +60,6 @@ def residual(layer: int, output: object) -> Tensor:
             "choose a policy that does not read it, or another model"
         )
     return states
-
-
-def check_arguments(kwargs: dict[str, object]) -> None:
-    """Raises BadInput for arguments that would change the attention formula in a way this project does not know."""
-    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _HARMLESS)
-    if unknown:
-        raise BadInput(
-            f"model: its attention takes {', '.join(unknown)}, which capture and decoding here do not implement; "
-            "choose a model whose attention is a softmax with optional soft cap and sliding window"
-        )
 
 
 @torch.inference_mode()

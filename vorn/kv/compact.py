@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vorn.kv.cache import LayerBuffer
+from vorn.kv.buffers import LayerBuffer
 from vorn.kv.retention import Kept
 from vorn.kv.rotary import Rotation, rotate
 from vorn.records import BadInput

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vorn.kv.batching import Group
-from vorn.kv.cache import gather_held
+from vorn.kv.buffers import gather_held
 from vorn.kv.capture import Prefill
 from vorn.kv.compact import turned
 from vorn.kv.hold import Hold

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vorn.kv.batching import Group
-from vorn.kv.cache import LayerBuffer, gather, whole_cache
-from vorn.kv.capture import AttentionFunction, Prefill, check_arguments, layer_index, residual
+from vorn.kv.buffers import LayerBuffer, gather, whole_cache
+from vorn.kv.capture import Prefill, residual
+from vorn.kv.override import AttentionFunction, check_arguments, layer_index
 from vorn.kv.query import Query
 from vorn.kv.signals import ModelShape
 

@@ -102,6 +102,7 @@ def reforward(
     *,
     text: str,
     cached: bool,
+    chunk_tokens: int | None,
     answer: Sequence[int] = (),
 ) -> Reforwarded:
     """Continues a prompt greedily, dropping tokens from the text.
@@ -114,17 +115,18 @@ def reforward(
         greedy: how tokens are chosen.
         text: the fixture's prompt, for policies that draw by it.
         cached: False: every step reads all active tokens. True: the new token alone, over what was stored.
+        chunk_tokens: tokens of one forward at most; None for no limit.
         answer: ids whose likelihood is asked for, as the text's next tokens.
     Raises: ValueError if scores are no numbers, or guarded units exceed the budget.
     """
     device = prompt.last_logits.device
     drain(device)
     start = perf_counter()
-    run = _Run(model, prompt, input_ids, cell, greedy, text, cached)
+    run = _Run(model, prompt, input_ids, cell, greedy, text, cached, chunk_tokens)
     said = run.generate()
     runs = [run]
     if answer:
-        runs.append(_Run(model, prompt, input_ids, cell, greedy, text, cached))
+        runs.append(_Run(model, prompt, input_ids, cell, greedy, text, cached, chunk_tokens))
         said.weigh(runs[1].weigh(answer))
     drain(device)
     return Reforwarded(
@@ -152,10 +154,13 @@ class _Run:
         greedy: Greedy,
         text: str,
         cached: bool,
+        chunk_tokens: int | None,
     ) -> None:
         self.prompt, self.cell, self.greedy, self.text = prompt, cell, greedy, text
         needs = cell.policy.needs(prompt.signals.shape)
-        self.tokens = ActiveTokens(model, prompt, input_ids, cell.unit_ids, needs, cell.budget_tokens, cached)
+        self.tokens = ActiveTokens(
+            model, prompt, input_ids, cell.unit_ids, needs, cell.budget_tokens, cached, chunk_tokens
+        )
         self.active: list[tuple[int, ...]] = []
         self.evictions = 0
         self.score_s = 0.0

@@ -34,6 +34,7 @@ class ActiveTokens:
         needs: frozenset[Signal],
         at_most: int,
         cached: bool,
+        chunk_tokens: int | None,
     ) -> None:
         """Begins with the prompt as it was read.
 
@@ -45,11 +46,13 @@ class ActiveTokens:
             needs: signals that are asked for when there are more than `at_most` active tokens.
             at_most: tokens that a dropping may leave.
             cached: whether a further token is read over what was stored, or all tokens are.
+            chunk_tokens: tokens of one forward at most; None for no limit.
         """
         self.ids, self.positions, self.units = list(input_ids), list(range(len(input_ids))), list(units)
         self.forwards = self.forward_tokens = 0
         self._model, self._plan, self._device = model, layout(model), prompt.last_logits.device
         self._prompt, self._needs, self._at_most, self._cached = prompt, needs, at_most, cached
+        self._chunk_tokens = chunk_tokens
         self._next_position = len(input_ids)
         self._before: dict[Signal, Tensor] = {}  # of the growing signals, when tokens were last dropped or read
         self._reader: Reader | None = None
@@ -105,13 +108,14 @@ class ActiveTokens:
         return self._feed(self._reader, 0)
 
     def _feed(self, reader: Reader, first: int) -> Tensor:
-        """Logits after the active tokens from place `first` on, which the reader has not seen."""
-        self.forwards += 1
-        self.forward_tokens += len(self.ids) - first
-        return reader.read(
-            torch.tensor([self.ids[first:]], device=self._device),
-            torch.tensor(self.positions[first:], device=self._device),
-        )
+        """Logits after the active tokens from place `first` on, one or more that the reader has not seen."""
+        for start in range(first, len(self.ids), self._chunk_tokens or len(self.ids)):
+            chunk = slice(start, start + (self._chunk_tokens or len(self.ids)))
+            ids, positions = self.ids[chunk], self.positions[chunk]
+            self.forwards += 1
+            self.forward_tokens += len(ids)
+            logits = reader.read(torch.tensor([ids], device=self._device), torch.tensor(positions, device=self._device))
+        return logits
 
 
 def _is_growing(signal: Signal) -> bool:

@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vorn.kv.signals import Accumulator, AttentionAccumulator, AttentionCall, ModelShape, attention_rows
+from vorn.kv.attention import AttentionAccumulator, attention_rows
+from vorn.kv.signals import Accumulator, AttentionCall, ModelShape
 
 
 @runtime_checkable

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vorn.kv.attention import ColumnSums, LastAttention
 from vorn.kv.scorers.layers import layer_numbers
-from vorn.kv.signals import ColumnSums, LastAttention, ModelShape, PrefillSignals, Signal
+from vorn.kv.signals import ModelShape, PrefillSignals, Signal
 from vorn.kv.steps import StepAttention
 from vorn.records import BadInput
 

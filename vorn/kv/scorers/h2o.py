@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vorn.kv.attention import ColumnSums
 from vorn.kv.rules import DecodeRule, DecodeStep, taken
-from vorn.kv.signals import ColumnSums, ModelShape, PrefillSignals, Signal
+from vorn.kv.signals import ModelShape, PrefillSignals, Signal
 
 
 @dataclass(frozen=True)

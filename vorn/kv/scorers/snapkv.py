@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, max_pool1d
 
-from vorn.kv.signals import LastAttention, ModelShape, PrefillSignals, Signal
+from vorn.kv.attention import LastAttention
+from vorn.kv.signals import ModelShape, PrefillSignals, Signal
 from vorn.records import BadInput
 
 POOLINGS = ("avg", "max")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vorn.kv.attention import LastAttention
 from vorn.kv.rules import DecodeRule, DecodeStep
-from vorn.kv.signals import LastAttention, ModelShape, PrefillSignals, Signal
+from vorn.kv.signals import ModelShape, PrefillSignals, Signal
 
 
 @dataclass(frozen=True)
