@@ -30,7 +30,9 @@ from vorn.snapshots.tiny import VOCABULARY, load_model, tiny_model
 
 pytestmark = pytest.mark.integration
 TOKENS, TOLERANCE = 100, 2e-5
-PLACEMENT = Placement(grid=48, tail=True, sibling=False, leaf=True, branch=False, block=16, match_generated=False)
+PLACEMENT = Placement(
+    grid=48, tail=True, sibling=False, leaf=True, branch=False, block=16, match_generated=False, rendered_anew=False
+)
 TINY = (
     "workload=[small_strand]", "workload.seeds=1", "workload.small_strand.system_tokens=20",
     "workload.small_strand.build_turns=1", "workload.small_strand.turn_tokens=20", "workload.small_strand.cycles=2",
