@@ -10,6 +10,7 @@ import pytest
 
 from vorn.records import BadInput
 from vorn.snapshots.cost import Affine, Flops, Measured
+from vorn.snapshots.evictor import Rule
 from vorn.snapshots.index import Capacity
 from vorn.snapshots.paths import Path
 from vorn.snapshots.placement import Placement
@@ -26,8 +27,12 @@ from vorn.snapshots.workloads.round_robin import RoundRobin
 from vorn.snapshots.workloads.strand import Strand
 from vorn.snapshots.workloads.trace import Trace
 
-SOURCE = Placement(grid=2048, tail=True, sibling=False, leaf=True, branch=False, block=16, match_generated=False)
-LEAVES = Placement(grid=None, tail=False, sibling=False, leaf=True, branch=False, block=1, match_generated=True)
+SOURCE = Placement(
+    grid=2048, tail=True, sibling=False, leaf=True, branch=False, block=16, match_generated=False, rendered_anew=False
+)
+LEAVES = Placement(
+    grid=None, tail=False, sibling=False, leaf=True, branch=False, block=1, match_generated=True, rendered_anew=False
+)
 STRAND = Strand(
     system_tokens=4104, build_turns=8, turn_tokens=2472, generated=80, cycles=4, one_shots=30, one_shot_tokens=2747,
     one_shot_generated=24, resume_tokens=21, spread=0.0,
@@ -75,24 +80,62 @@ def test_token_hits_of_the_published_marconi_trace() -> None:
         assert (sum(one.anchor for one in found), sum(one.prompt for one in found)) == (12_770, 39_810)
 
 
-def test_the_strand_of_the_source_replays_what_was_worked_out_elsewhere() -> None:
-    """A prototype that shares no code found these replays with the same sizes; the source logged 7,456 to 7,760.
+def strand_replays(rule: Rule, placement: Placement) -> list[int]:
+    requests = STRAND.instance("s", 0, placement).requests
+    found = simulate(Pool(rule, Capacity(16), "swap", 1), requests, placement, COST)
+    return [one.replay for one, asked in zip(found, requests, strict=True) if asked.measured]
 
-    Those of two_tier and of one pin are from a scan of lists that shares none either; the prototype's differ there.
-    """
-    requests = STRAND.instance("s", 0, SOURCE).requests
-    wanted = {
+
+def test_the_strand_of_the_source_replays_what_was_worked_out_elsewhere() -> None:
+    """A prototype that shares no code found these replays with the same sizes; the source logged 7,456 to 7,760."""
+    wanted: dict[Rule, list[int]] = {
         Forecast("improving"): [7648, 7744, 7856, 7952],
         Lru("winner"): [24432, 24528, 24640, 24736],
         TailPin("improving", 8): [0, 0, 0, 0],
-        TailPin("improving", 1): [7648, 7744, 7856, 7952],
-        TwoTier("improving"): [2544, 0, 0, 0],
+        TailPin("improving", 1): [5104, 5200, 5312, 5408],
+        TwoTier("improving"): [7648, 7744, 7856, 7952],
         Marconi("winner", 1.0): [2544, 2640, 2752, 2848],
         Marconi("winner", 2.0): [0, 96, 208, 304],
     }
-    for rule, replays in wanted.items():
-        found = simulate(Pool(rule, Capacity(16), "swap", 1), requests, SOURCE, COST)
-        assert [one.replay for one, asked in zip(found, requests, strict=True) if asked.measured] == replays
+    assert {rule: strand_replays(rule, SOURCE) for rule in wanted} == wanted
+
+
+def test_the_round_robin_takes_what_was_worked_out_elsewhere() -> None:
+    """Mean seconds of the same prototype, at two grids."""
+    wanted: dict[Rule, tuple[float, float]] = {
+        Forecast("improving"): (7.15, 6.12),
+        TailPin("improving", 1): (7.47, 7.91),
+        TailPin("improving", 2): (5.56, 7.24),
+        TailPin("improving", 8): (8.92, 8.92),
+        TwoTier("improving"): (10.68, 12.62),
+        Lru("winner"): (13.96, 13.96),
+    }
+    robin = RoundRobin(conversations=8, system_tokens=2747, build_turns=4, turn_tokens=2060, generated=60, rounds=4,
+                       resume_tokens=21, spread=0.0)  # fmt: skip
+    for number, grid in enumerate((2048, 512)):
+        placement = replace(SOURCE, grid=grid)
+        requests = robin.instance("r", 0, placement).requests
+        for rule, seconds in wanted.items():
+            found = simulate(Pool(rule, Capacity(24), "swap", 1), requests, placement, Affine(0.43, 0.00119))
+            taken = [one.seconds for one, asked in zip(found, requests, strict=True) if asked.measured]
+            assert sum(taken) / len(taken) == pytest.approx(seconds[number], abs=0.015)
+
+
+def test_a_leaf_is_a_prefix_of_later_prompts_only_where_its_reply_stands_unchanged() -> None:
+    """With a template that renders replies anew, no leaf is ever hit: the numbers of a scan of lists of its own."""
+    anew = replace(SOURCE, rendered_anew=True)
+    assert strand_replays(TailPin("improving", 1), anew) == [7648, 7744, 7856, 7952]
+    assert strand_replays(TwoTier("improving"), anew) == [2544, 0, 0, 0]
+    for placement, prefixes in ((SOURCE, [False, False, True]), (anew, [False] * 3)):
+        talk = Talk("t", 1, placement)
+        turns, known, found = [talk.turn(40, 8) for _ in range(3)], KnownKV(placement), []
+        for turn in turns:
+            matched = known.match(turn)
+            found.append(matched >= 48 and turn.prompt.key(48) == turns[0].full.key(48))
+            known.store(turn)
+        assert found == prefixes
+    with pytest.raises(BadInput, match=r"match_generated=true with placement.rendered_anew=true"):
+        replace(anew, match_generated=True)
 
 
 def test_a_seed_decides_all_and_seeds_differ() -> None:
@@ -120,7 +163,9 @@ def test_a_seed_decides_all_and_seeds_differ() -> None:
 
 
 def test_where_snapshots_are_taken() -> None:
-    place = Placement(grid=100, tail=True, sibling=True, leaf=True, branch=True, block=16, match_generated=False)
+    place = Placement(
+        grid=100, tail=True, sibling=True, leaf=True, branch=True, block=16, match_generated=False, rendered_anew=False
+    )
     assert place.depths(anchor=0, matched=0, prompt=330, total=350) == [
         (100, "grid"), (200, "grid"), (300, "grid"), (320, "tail"), (304, "sibling"), (350, "leaf")
     ]  # fmt: skip
@@ -128,7 +173,16 @@ def test_where_snapshots_are_taken() -> None:
     assert place.depths(anchor=320, matched=320, prompt=330, total=330) == [(330, "leaf")]
     assert place.depths(anchor=0, matched=0, prompt=100, total=100)[0] == (96, "tail")
     with pytest.raises(BadInput, match="placement takes no snapshot at all"):
-        Placement(grid=None, tail=False, sibling=False, leaf=False, branch=False, block=16, match_generated=False)
+        Placement(
+            grid=None,
+            tail=False,
+            sibling=False,
+            leaf=False,
+            branch=False,
+            block=16,
+            match_generated=False,
+            rendered_anew=False,
+        )
     with pytest.raises(BadInput, match=r"placement.grid=0: legal is"):
         replace(place, grid=0)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -120,6 +123,7 @@ def replays(rule: Rule, requests: list[tuple[str, int, list[int]]], capacity: in
         for depth in depths:
             if depth > match.anchor:
                 index.insert(path_of(text), depth)
+                assert capacity is None or len(index) <= capacity
     return found
 
 
@@ -206,3 +210,34 @@ def test_random_is_uniform_and_repeatable() -> None:
     counts = [ages(1).count(place) for place in range(4)]
     assert sum((count - 1000) ** 2 / 1000 for count in counts) < 16.3  # 0.1 % of three degrees of freedom
     assert ages(1) == ages(1) != ages(2)
+
+
+TWICE = """
+from vorn.snapshots.bench import RULES
+from vorn.snapshots.cost import Affine
+from vorn.snapshots.index import Capacity
+from vorn.snapshots.placement import Placement
+from vorn.snapshots.policies.clairvoyant import Clairvoyant
+from vorn.snapshots.simulate import Pool, simulate
+from vorn.snapshots.workloads.agentic import Agentic
+place = Placement(grid=64, tail=True, sibling=True, leaf=True, branch=True, block=16, match_generated=False,
+                  rendered_anew=False)
+work = Agentic(conversations=6, active=3, turns=8, system_tokens=300, turn_tokens=60, turn_sigma=1.0, generated=9,
+               spread=0.2, measure_every=2)
+requests = work.instance("a", 5, place).requests
+for name, rule in (RULES | {"clairvoyant": Clairvoyant("winner")}).items():
+    for order in ("swap", "stable"):
+        print(name, order, simulate(Pool(rule, Capacity(9), order, 1), requests, place, Affine(0.1, 0.01)))
+"""
+
+
+def test_two_processes_find_the_same_whatever_their_hashes_are() -> None:
+    """Every policy, byte for byte; the pool is small enough for hundreds of evictions."""
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", TWICE], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+    assert len({line.split(b"[")[1] for line in runs[0].splitlines()}) > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 
 import pytest
 from composing import CONF, changed_to, composed
+from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.ledger import LedgerContents, read_ledger
 from vorn.records import BadInput, Manifest, Observation, Resume
 from vorn.report.__main__ import main as report_main
+from vorn.snapshots import bench
 from vorn.snapshots.matrix import GRADE, Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
+from vorn.snapshots.policies.marconi import Marconi
 from vorn.snapshots.recorded import recorded_matrix
 
 SMALL = ("experiment=warm_resume", "workload=[lease_rig]", "workload.seeds=3")
@@ -282,3 +286,23 @@ def test_a_trace_without_a_file_is_one_message() -> None:
         BadInput, match=r"workload.trace.path is required and not given; give it as workload.trace.path="
     ):
         plan_campaign(composed("experiment=warm_resume", "workload=[trace]"))
+
+
+def test_the_benchmark_times_every_policy_as_configured(capsys: pytest.CaptureFixture[str]) -> None:
+    """All but those that need the future: the references."""
+    configured = {}
+    for file in (CONF / "snapshot_policy").glob("*.yaml"):
+        for name, entry in OmegaConf.load(file).items():
+            if isinstance(entry, DictConfig) and "_target_" in entry and name != "clairvoyant":
+                configured[name] = instantiate(entry)
+    assert len(configured) == 14
+    assert configured | {"marconi(alpha=0)": Marconi("winner", 0.0)} == bench.RULES
+    bench.main(["--slots", "16", "4", "--operations", "40", "--rounds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    assert rows[0] == ["policy", "4", "16", "growth"]
+    assert {row[0] for row in rows[1:]} == set(bench.RULES)
+    seconds = json.loads(lines[-1])["seconds_per_operation"]
+    for name, small, large, growth in rows[1:]:
+        assert [f"{1e6 * seconds[name][slots]:.1f}" for slots in ("4", "16")] == [small, large]
+        assert growth == f"{seconds[name]['16'] / seconds[name]['4']:.1f}"

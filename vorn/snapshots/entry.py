@@ -18,7 +18,7 @@ class Snapshot:
         snapshot_id: number of the stored state; a new one each time a state is written.
         path: the sequence it was taken from; only its first `depth` tokens mean anything.
         depth: tokens that the state has read.
-        key: of those tokens; restoring checks it against the request.
+        chain: of the segments that cover those tokens.
         session: identity of the conversation, UNTRACKED for none.
         role: why it was taken.
         size_bytes: what it takes of the pool.
@@ -31,9 +31,9 @@ class Snapshot:
 
     __slots__ = (
         "born",
+        "chain",
         "depth",
         "hits",
-        "key",
         "last",
         "path",
         "place",
@@ -49,7 +49,7 @@ class Snapshot:
         self.snapshot_id = snapshot_id
         self.path = path
         self.depth = depth
-        self.key: PrefixKey = path.key(depth)
+        self.chain = path.key(depth).chain
         self.session = session
         self.role: Role = role
         self.size_bytes = size_bytes
@@ -57,6 +57,11 @@ class Snapshot:
         self.last = clock
         self.hits = 0
         self.place = -1
+
+    @property
+    def key(self) -> PrefixKey:
+        """Of the tokens read; restoring checks it against the request. Made anew: a pool of many would hold many."""
+        return PrefixKey(self.chain, self.depth)
 
     def __repr__(self) -> str:
         return f"Snapshot({self.depth}, session={self.session}, last={self.last}, hits={self.hits})"

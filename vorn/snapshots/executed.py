@@ -19,7 +19,18 @@ from vorn.snapshots.paths import Path, PrefixKey
 from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import KnownKV, Request
 from vorn.snapshots.simulate import Pool, Resumed, start_index
-from vorn.snapshots.states import KV, Reader, State, keys_and_values, probe, restore, snapshot
+from vorn.snapshots.states import (
+    KV,
+    Agreement,
+    Reader,
+    State,
+    keys_and_values,
+    largest_difference,
+    probe,
+    read_in_pieces,
+    restore,
+    snapshot,
+)
 from vorn.snapshots.tiny import load_model
 
 _UNIT_COST = Affine(0.0, 1.0)  # policies that weigh compute count tokens
@@ -32,6 +43,7 @@ class Stored:
     state: State
     kv: KV
     key: PrefixKey
+    cuts: tuple[int, ...]  # where the readings ended that led to it, from the beginning of the sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +61,8 @@ class Executed:
     Attributes:
         reader: of the model; probed before.
         placement: where snapshots are taken.
-        tolerance: largest difference of a logit to a cold prefill; a resume beyond it is an error.
+        tolerance: largest difference of a logit to a cold prefill; a resume beyond it is an error, unless it lies
+            within it of a cold read in the same pieces and those differ from the prefill by rounding alone.
         new_tokens: greedy tokens compared with those after a cold prefill.
         vocabulary: token ids are drawn below it.
         name: of the model, in records.
@@ -93,6 +106,15 @@ class Executed:
             self._cold[key] = _Cold(logits, tuple(tokens))
         return self._cold[key]
 
+    def agreement(self, request: Request, logits: Tensor, cuts: Sequence[int]) -> Agreement:
+        """Of the logits after a prompt whose reading ended at `cuts`; pieces are read only where that can matter."""
+        cold = self.cold(request)
+        whole = largest_difference(logits, cold.logits)
+        if whole <= self.tolerance or len(cuts) == 1:
+            return Agreement(whole, pieces=whole, lost=0.0)
+        pieces, lost = read_in_pieces(self.reader, self.ids(request.prompt), cuts)
+        return Agreement(whole, largest_difference(logits, pieces), largest_difference(lost, cold.logits))
+
 
 class _Run:
     """One instance in one pool."""
@@ -121,51 +143,58 @@ class _Run:
         resumed = self._resumed(request, matched, match.anchor)
         wanted = engine.placement.depths(anchor=match.anchor, matched=matched, prompt=prompt, total=request.total)
         start = perf_counter()
-        cache = reader.fresh()
+        cache, cuts = reader.fresh(), list[int]()
         if match.snapshot is not None:
-            cache = _restored(reader, self._stored[match.snapshot.snapshot_id], match.snapshot.key, request.prompt)
+            stored = self._stored[match.snapshot.snapshot_id]
+            cache, cuts = _restored(reader, stored, match.snapshot.key, request.prompt), list(stored.cuts)
         states: dict[int, State] = {}
         depth, logits = match.anchor, torch.empty(0)
         for stop in sorted({prompt, *(one for one, _ in wanted if one < prompt)}):
             logits = reader.read(ids[depth:stop], cache, depth)
             states[stop], depth = snapshot(cache, stop), stop
+            cuts.append(stop)
         _drain(engine.reader.model)
         resumed = replace(resumed, seconds=perf_counter() - start)
-        outcome = self._compared(request, resumed, states[prompt], keys_and_values(cache), logits)
+        outcome = self._compared(request, resumed, states[prompt], keys_and_values(cache), logits, cuts)
         for stop in [one for one, _ in wanted if one > prompt]:
             reader.read(ids[depth:stop], cache, depth)
             states[stop], depth = snapshot(cache, stop), stop
+            cuts.append(stop)
         kv = keys_and_values(cache)
         for place, role in wanted:
-            self._store(request, place, role, states[place], kv)
+            self._store(request, role, states[place], kv, cuts)
         return outcome
 
-    def _store(self, request: Request, depth: int, role: Role, state: State, kv: KV) -> None:
+    def _store(self, request: Request, role: Role, state: State, kv: KV, cuts: Sequence[int]) -> None:
         size = self._pool.snapshot_bytes
-        done = self._index.insert(request.full, depth, request.session, role, size)
+        done = self._index.insert(request.full, state.depth, request.session, role, size)
         for gone in [*(one.snapshot_id for one in done.evicted), done.replaced_id]:
             if gone is not None:
                 del self._stored[gone]
-        self._stored[done.snapshot.snapshot_id] = Stored(state, kv, done.snapshot.key)
+        until = tuple(cut for cut in cuts if cut <= state.depth)
+        self._stored[done.snapshot.snapshot_id] = Stored(state, kv, done.snapshot.key, until)
 
-    def _compared(self, request: Request, resumed: Resumed, state: State, kv: KV, logits: Tensor) -> Outcome:
+    def _compared(
+        self, request: Request, resumed: Resumed, state: State, kv: KV, logits: Tensor, cuts: Sequence[int]
+    ) -> Outcome:
         """Against the cold prefill, on a copy of the state, so that the request goes on undisturbed."""
         if not request.measured:
             return Outcome(resumed=resumed)
         engine, cold = self._engine, self._engine.cold(request)
-        difference = float((logits - cold.logits).abs().max())
         cache = restore(engine.reader, state, kv)
         tokens = tuple(engine.reader.generate(logits, cache, request.prompt.tokens, engine.new_tokens))
+        found = engine.agreement(request, logits, cuts)
         problem = None
-        if difference > engine.tolerance or tokens != cold.tokens:
+        if not found.is_exact(engine.tolerance) or tokens != cold.tokens:
             equal = "equal" if tokens == cold.tokens else "different"
             problem = (
-                f"the resume is not exact: a logit differs by {difference:.2g} from a cold prefill "
-                f"({engine.tolerance:g} is legal), greedy tokens are {equal}"
+                f"the resume is not exact: a logit differs by {found.whole:.2g} from a cold prefill and by "
+                f"{found.pieces:.2g} from a cold read in the same pieces ({engine.tolerance:g} is legal; an emptied "
+                f"state makes {found.lost:.2g}), greedy tokens are {equal}"
             )
         return Outcome(
             resumed=resumed,
-            logit_difference=difference,
+            logit_difference=found.whole,
             greedy_equal=tokens == cold.tokens,
             completion=" ".join(map(str, tokens)),
             problem=problem,

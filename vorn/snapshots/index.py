@@ -66,7 +66,8 @@ class SnapshotIndex:
         self.used_bytes = 0
         self._bump = rule.bump
         self._swaps = order == "swap"
-        self._by_key: dict[PrefixKey, Snapshot] = {}
+        # Keys are bare tuples: those of numbers alone are nothing to Python's cycle collector, named ones are.
+        self._by_key: dict[tuple[int, int], Snapshot] = {}
         self._depths: dict[int, list[int]] = {}  # sorted depths of the residents, by chain
         self._store: list[Snapshot] = []  # in storage order, if removal swaps
         self._inserted = 0
@@ -108,7 +109,7 @@ class SnapshotIndex:
         entry.place = len(self._store) if self._swaps else self._inserted
         if self._swaps:
             self._store.append(entry)
-        self._by_key[key] = entry
+        self._by_key[key.chain, depth] = entry
         insort(self._depths.setdefault(key.chain, []), depth)
         self.used_bytes += size_bytes
         self.evictor.added(entry)
@@ -168,7 +169,7 @@ class SnapshotIndex:
             depths = self._depths.get(chain)
             if depths:
                 for place in range(bisect_right(depths, matched) - 1, -1, -1):
-                    entry = self._by_key[PrefixKey(chain, depths[place])]
+                    entry = self._by_key[chain, depths[place]]
                     if _is_usable(entry, session):
                         return entry
         return None
@@ -178,7 +179,7 @@ class SnapshotIndex:
         found = []
         for chain in path.chains[: path.segment(matched) + 1]:
             for depth in self._depths.get(chain, ()):
-                entry = self._by_key[PrefixKey(chain, depth)]
+                entry = self._by_key[chain, depth]
                 if depth <= matched and _is_usable(entry, session):
                     found.append(entry)
         return found
@@ -189,11 +190,11 @@ class SnapshotIndex:
             raise BadInput("the pool holds 0 snapshots: there is nothing to evict; insert one first")
         entry = self.evictor.victim()
         self.evictions += 1
-        del self._by_key[entry.key]
-        depths = self._depths[entry.key.chain]
+        del self._by_key[entry.chain, entry.depth]
+        depths = self._depths[entry.chain]
         del depths[bisect_right(depths, entry.depth) - 1]
         if not depths:
-            del self._depths[entry.key.chain]
+            del self._depths[entry.chain]
         self.used_bytes -= entry.size_bytes
         self.evictor.removed(entry)
         if self._swaps:

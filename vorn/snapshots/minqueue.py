@@ -15,9 +15,14 @@ class MinQueue(Generic[T]):
     Keys of one queue must be comparable with each other; equal keys are taken in the order in which they were put.
     """
 
+    __slots__ = ("_count", "_heap", "_items", "_live")
+
     def __init__(self) -> None:
-        self._live: dict[T, tuple[Any, int]] = {}
-        self._heap: list[tuple[Any, int, T]] = []
+        # The heap names its items by number: tuples of numbers are nothing to the cycle collector, while those that
+        # hold an item are visited in every full collection, and a large pool has many.
+        self._live: dict[T, tuple[Any, int]] = {}  # key and number
+        self._items: dict[int, T] = {}  # by number
+        self._heap: list[tuple[Any, int]] = []  # key and number; stale unless the number is that of an item
         self._count = 0
 
     def __len__(self) -> int:
@@ -32,29 +37,34 @@ class MinQueue(Generic[T]):
 
     def put(self, item: T, key: Any) -> None:
         """Add the item, or change its key."""
+        old = self._live.get(item)
+        if old is not None:
+            del self._items[old[1]]
         self._count += 1
-        self._live[item] = (key, self._count)
-        heappush(self._heap, (key, self._count, item))
+        entry = key, self._count
+        self._live[item] = entry
+        self._items[self._count] = item
+        heappush(self._heap, entry)
         if len(self._heap) > 2 * len(self._live) + 64:
-            self._heap = [(key, count, item) for item, (key, count) in self._live.items()]
+            self._heap = list(self._live.values())
             heapify(self._heap)
 
     def drop(self, item: T) -> None:
         """Remove the item. Raises KeyError if it is not there."""
-        del self._live[item]
+        del self._items[self._live.pop(item)[1]]
 
     def least(self, exempt: Collection[T] = ()) -> T | None:
         """The item with the least key that is not `exempt`; None if there is none. O((1 + exempt) log n)."""
         aside = []
         found: T | None = None
         while self._heap:
-            entry = self._heap[0]
-            if self._live.get(entry[2], (None, -1))[1] != entry[1]:
+            item = self._items.get(self._heap[0][1])
+            if item is None:
                 heappop(self._heap)
-            elif entry[2] in exempt:
+            elif item in exempt:
                 aside.append(heappop(self._heap))
             else:
-                found = entry[2]
+                found = item
                 break
         for entry in aside:
             heappush(self._heap, entry)

@@ -21,8 +21,11 @@ class Placement:
         leaf: whether the state after the last generated token is stored.
         branch: whether the state where a prompt leaves what is known is stored (Marconi's speculative insertion).
         block: tokens of a KV block; matches end at whole blocks.
-        match_generated: whether a later prompt can match what was generated. False: the reply is rendered anew by the
-            chat template, so that a match ends with the earlier prompt, as in the logs of Atlas.
+        match_generated: whether the KV of generated tokens is known to later prompts. False: a match ends with the
+            earlier prompt, as in the logs of Atlas, where its leaf overshoots the next turn's match.
+        rendered_anew: whether a later prompt has other tokens where a reply was generated, as under chat templates that
+            drop its thinking: then no leaf is ever a prefix of a later prompt. False: they are the same, so that a leaf
+            is usable from the turn after the next on, when the prompt that repeats the reply has been read.
     """
 
     grid: int | None
@@ -32,6 +35,7 @@ class Placement:
     branch: bool
     block: int
     match_generated: bool
+    rendered_anew: bool
 
     def __post_init__(self) -> None:
         for name, value in (("grid", self.grid), ("block", self.block)):
@@ -40,6 +44,12 @@ class Placement:
         if self.grid is None and not (self.tail or self.sibling or self.leaf or self.branch):
             raise BadInput(
                 "placement takes no snapshot at all: give grid, or set tail, sibling, leaf or branch to true"
+            )
+
+        if self.match_generated and self.rendered_anew:
+            raise BadInput(
+                "placement.match_generated=true with placement.rendered_anew=true: legal is one of them; what a later "
+                "prompt has other tokens for cannot match"
             )
 
     @property

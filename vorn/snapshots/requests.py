@@ -112,6 +112,6 @@ class Talk:
         self.turns += 1
         prompt = self.path.extended(f"{self.name}/user{self.turns}", tokens)
         reply = (f"{self.name}/reply{self.turns}", generated)
-        said = reply if self.placement.match_generated else (f"{self.name}/rendered{self.turns}", generated)
+        said = (f"{self.name}/rendered{self.turns}", generated) if self.placement.rendered_anew else reply
         self.path = prompt.extended(*said) if generated else prompt
         return Request(self.session, prompt, reply, measured)

@@ -73,7 +73,7 @@ class _Foresight(Evictor):
     def _value(self, entry: Snapshot) -> None:
         base, lost = self._lineage.base(entry), 0
         children = self._lineage.children(entry)
-        for number in self._through.get(entry.key.chain, ()):
+        for number in self._through.get(entry.chain, ()):
             request = self._future[number]
             if number < self._now or request.matched < entry.depth or not _same(request.session, entry.session):
                 continue

@@ -18,7 +18,7 @@ class PathCap:
     the path are given up until `cap` are left; the stored one and forks (residents that several continue) are kept.
     Source: SGLang pull request 31230, `--mamba-max-states-per-path` (bump=winner since 31648). Departure: what is given
     up stays until room is needed and is then the first victim, in the order in which it was given up, while SGLang
-    frees it at once. O(cap + log n) plus the segments of the path.
+    frees it at once. O(residents of the path + log n): what is given up stands on the path until it is evicted.
     """
 
     bump: Bump

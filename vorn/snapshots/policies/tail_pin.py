@@ -36,6 +36,8 @@ class TailPin:
 class _Session:
     """Residents of one tracked session."""
 
+    __slots__ = ("deepest", "hit", "members", "pinned")
+
     def __init__(self) -> None:
         self.deepest: list[tuple[int, int]] = []  # (-depth, born), sorted
         self.members: dict[int, Snapshot] = {}  # by born
