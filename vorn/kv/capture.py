@@ -215,6 +215,7 @@ class _Feed:
                     "choose a policy that does not read it, or another model"
                 )
             for accumulator in self.accumulators:
-                accumulator.on_residual(layer, output, self.first)
+                if layer in accumulator.residual_layers:
+                    accumulator.on_residual(layer, output, self.first)
 
         return hook
