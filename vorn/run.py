@@ -138,7 +138,8 @@ def _device(cfg: DictConfig, rank: Rank) -> torch.device:
     trainer, gpus = cfg.trainer, torch.cuda.device_count()
     legal = ("auto", "cpu", "gpu", "cuda") if gpus else ("auto", "cpu")
     if trainer.accelerator not in legal:
-        raise BadInput(f"trainer.accelerator={trainer.accelerator!r}: legal values here are {', '.join(legal)}")
+        listed = ", ".join(legal)
+        raise BadInput(f"trainer.accelerator={trainer.accelerator!r}: legal values here are {listed}; choose one")
     if trainer.num_nodes != 1 and rank.is_alone:
         raise BadInput(
             f"trainer.num_nodes={trainer.num_nodes}: processes are started on this machine alone, so 1 is legal; start "

@@ -49,6 +49,8 @@ class Contract(Protocol):
     def measure(self, work: Work) -> list[Measured]:
         """One result per cell of the work, in its order.
 
+        A cell that fails by itself has an `error`, and is tried again with less if it says `is_short`: of memory.
+
         Raises: BadInput if model and settings do not fit, which ends the run. Any other exception makes an error of
             each of these cells on this fixture, and of no other cell.
         """

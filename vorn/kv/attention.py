@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vorn.kv.signals import Accumulator, AttentionCall, ModelShape
 
-# Rows of attention scored at a time by `ColumnSums`: few enough that a block stays in the processor's cache.
+# Rows of attention scored at a time where many are summed: few enough that a block stays in the processor's cache.
 BLOCK_ROWS = 64
 
 
@@ -65,7 +65,7 @@ class ColumnSums:
 
     def accumulator(self, shape: ModelShape, prompt_tokens: int) -> Accumulator:
         """Collects it, for one prompt."""
-        return AttentionAccumulator(shape, prompt_tokens, _column_sums)
+        return AttentionAccumulator(shape, prompt_tokens, partial(_last_rows, prompt_tokens))
 
 
 # What a chunk adds to the [T] totals of a layer: (weights [Hkv, group, columns] float32, position of column 0).
@@ -75,13 +75,6 @@ ChunkMass = Callable[[AttentionCall, int], Iterator[tuple[Tensor, int]]]
 def _last_rows(queries: int, call: AttentionCall, prompt_tokens: int) -> Iterator[tuple[Tensor, int]]:
     rows = call.query.shape[2]
     for start in range(max(0, prompt_tokens - queries - call.first_query), rows, BLOCK_ROWS):
-        weights, begin = attention_rows(call, start, min(start + BLOCK_ROWS, rows))
-        yield weights.sum(dim=2), call.first_key + begin
-
-
-def _column_sums(call: AttentionCall, prompt_tokens: int) -> Iterator[tuple[Tensor, int]]:
-    rows = call.query.shape[2]
-    for start in range(0, rows, BLOCK_ROWS):
         weights, begin = attention_rows(call, start, min(start + BLOCK_ROWS, rows))
         yield weights.sum(dim=2), call.first_key + begin
 

@@ -243,6 +243,7 @@ class _Feed:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
             states = residual(layer, output)
             for accumulator in self.accumulators:
-                accumulator.on_residual(layer, states, self.first)
+                if layer in accumulator.residual_layers:
+                    accumulator.on_residual(layer, states, self.first)
 
         return hook

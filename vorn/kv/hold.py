@@ -35,13 +35,13 @@ class EveryStep:
 
 @dataclass(frozen=True)
 class SentenceEnd:
-    """After a token that ends a sentence, and without one as soon as the budget is exceeded by more than `overflow`.
+    """After a token that ends a sentence, and without one as soon as the budget is exceeded by more than the overflow.
 
     Source: vorn-mat 2589773, baselines/live_eviction.py, whose cache may exceed its budget by a fifth.
 
     Attributes:
         ends_sentence: whether a token's text ends in . ! or ?
-        overflow: share of the budget, rounded down to whole entries, in percent.
+        overflow_percent: share of the budget, rounded down to whole entries.
     """
 
     ends_sentence: Callable[[int], bool]

@@ -148,8 +148,7 @@ class _ResidualAccumulator:
         pass
 
     def on_residual(self, layer: int, hidden: Tensor, first: int) -> None:
-        if layer in self.residual_layers:
-            self.chunks.append(hidden[0])
+        self.chunks.append(hidden[0])
 
     def result(self) -> Tensor:
         return self.chunks[0] if len(self.chunks) == 1 else torch.cat(self.chunks)

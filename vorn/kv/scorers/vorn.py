@@ -48,7 +48,8 @@ class Vorn:
         if self.window < 1:
             raise BadInput(f"policy.vorn.window={self.window}: must be at least 1 token; raise policy.vorn.window")
         if self.direction not in DIRECTIONS:
-            raise BadInput(f"policy.vorn.direction={self.direction!r}: legal values are {', '.join(DIRECTIONS)}")
+            legal = ", ".join(DIRECTIONS)
+            raise BadInput(f"policy.vorn.direction={self.direction!r}: legal values are {legal}; choose one")
 
     def _layer(self, shape: ModelShape) -> int:
         layer = "50%" if self.layer is None else self.layer
