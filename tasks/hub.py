@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tasks.jsonl import occurrences
@@ -56,6 +58,8 @@ class RulerHub:
 def load_rows(source: str, config: str, split: str) -> Iterable[Mapping[str, Any]]:
     """Rows of a data set.
 
+    The Hub is asked once whether it answers, for `vorn.reach.TIMEOUT_S`; otherwise the local cache is read.
+
     Raises: BadInput if `datasets` is not installed, or has no such data set, config or split.
     """
     try:
@@ -65,14 +69,52 @@ def load_rows(source: str, config: str, split: str) -> Iterable[Mapping[str, Any
             f"task.source={source!r} is read with the package datasets, which is not installed; install it: "
             "pip install 'vorn[hub]'"
         ) from error
+    unreachable = _unreachable(source, datasets.config) if _is_on_the_hub(source) else None
     try:
-        rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(source, config, split=split)
+        with _offline(datasets.config) if unreachable else nullcontext():
+            rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(source, config, split=split)
     except (OSError, ValueError, RuntimeError) as error:
-        raise BadInput(
-            f"task.source={source!r}, config {config!r}, split {split!r} cannot be loaded ({error}); give a data set "
-            "of the Hub or a folder that has them"
-        ) from error
+        where = f"task.source={source!r}, config {config!r}, split {split!r} cannot be loaded"
+        if unreachable:
+            raise BadInput(
+                f"{where}: the Hub cannot be reached ({unreachable}), and the local cache does not hold it ({error}); "
+                "connect to the network (and unset HF_HUB_OFFLINE), or download it elsewhere (hf download "
+                f"{source} --repo-type dataset --local-dir DIR) and give task.source=DIR"
+            ) from error
+        raise BadInput(f"{where} ({error}); give a data set of the Hub or a folder that has them") from error
     return rows
+
+
+def _is_on_the_hub(source: str) -> bool:
+    return not Path(source).exists() and source.count("/") <= 1
+
+
+def _unreachable(source: str, settings: Any) -> str | None:
+    """Why the Hub does not answer, or None: what it answers, a refusal too, is for the library to tell."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    from vorn import reach
+
+    if settings.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set"
+    try:
+        HfApi(endpoint=settings.HF_ENDPOINT).dataset_info(source, timeout=reach.TIMEOUT_S)
+    except (RepositoryNotFoundError, HFValidationError):
+        return None
+    except reach.NO_ANSWER as error:
+        return reach.reason(error)
+    return None
+
+
+@contextmanager
+def _offline(settings: Any) -> Iterator[None]:
+    """The library reads its cache alone meanwhile; it would try to reach the Hub again and again."""
+    before, settings.HF_HUB_OFFLINE = settings.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        settings.HF_HUB_OFFLINE = before
 
 
 def _fixture(row: Mapping[str, Any], config: str) -> Fixture:

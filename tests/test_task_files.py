@@ -220,10 +220,10 @@ class Fake:
         return self.rows
 
 
-def test_an_answer_prefix_of_its_own_begins_the_assistants_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_prefix_of_its_own_begins_the_assistant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = ROWS["vt_4k"][0] | {"answer_prefix": " Answer: they are"}
     monkeypatch.setitem(sys.modules, "datasets", Fake([row]))
-    (fixture,) = hub("anything")
+    (fixture,) = hub(str(tmp_path))
     assert (fixture.answer_prefix, fixture.metadata["answer_prefix_turn"]) == (" Answer: they are", "assistant")
     assert fixture.prompt[fixture.question_start :].startswith(
         "\nQuestion: Find all variables that are assigned the value 2"
@@ -239,10 +239,12 @@ def test_an_answer_prefix_of_its_own_begins_the_assistants_turn(monkeypatch: pyt
         ({"index": 1, "input": "\nWhat is the special magic ", "outputs": []}, r"legal are index"),
     ],
 )
-def test_rows_of_another_form_are_refused(monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], message: str) -> None:
+def test_rows_of_another_form_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: dict[str, Any], message: str
+) -> None:
     monkeypatch.setitem(sys.modules, "datasets", Fake([row]))
     with pytest.raises(BadInput, match=message):
-        list(hub("anything"))
+        list(hub(str(tmp_path)))
 
 
 def test_without_the_library_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,18 +9,13 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
+from vorn import reach
 from vorn.records import BadInput
-
-TIMEOUT_S = 5.0  # of the first question; the Hub's own client would try for minutes
-_TRANSPORT_ERROR: type[BaseException] = HfHubHTTPError.__bases__[
-    0
-]  # of the HTTP library that the Hub's client happens to use
 
 
 @dataclass(frozen=True)
@@ -42,13 +37,13 @@ def find(source: str, revision: str | None) -> Place:
     Raises: BadInput if the Hub answers that there is no such checkpoint, or that it must not be read.
     """
     try:
-        return Place(HfApi().model_info(source, revision=revision, timeout=TIMEOUT_S).sha, None)
+        return Place(HfApi().model_info(source, revision=revision, timeout=reach.TIMEOUT_S).sha, None)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         raise refusal(source, error, None) from error
-    except (OSError, _TRANSPORT_ERROR) as error:
+    except reach.NO_ANSWER as error:
         file = try_to_load_from_cache(source, "config.json", revision=revision)
         commit = Path(file).parent.name if isinstance(file, str) else None
-        return Place(commit, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Place(commit, reach.reason(error))
 
 
 def refusal(source: str, error: BaseException, unreachable: str | None) -> BadInput:
