@@ -15,9 +15,9 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.ledger import LedgerContents, read_ledger
-from vorn.records import BadInput, Manifest, Observation, Resume
+from vorn.records import RESUME_GRADE, BadInput, Manifest, Observation, Resume
 from vorn.report.__main__ import main as report_main
-from vorn.snapshots.matrix import GRADE, Judgement, build_matrix
+from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
 from vorn.snapshots.recorded import recorded_matrix
 
@@ -207,7 +207,7 @@ def made(
                     task="w",
                     cluster=cluster,
                     outcome=0.5,
-                    grade=GRADE,
+                    grade=RESUME_GRADE,
                     fixture_id=f"{cluster}/{number}",
                     resume=resume,
                 )
@@ -266,15 +266,15 @@ def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
     seen = (*made("forecast", times), *made("good", {name: [0.5] for name in times}))
     ledgers = LedgerContents(observations=seen, manifests=(recorded(None), recorded("good")), looks=(), damaged=(),
                              disagreements=(), duplicates=0)  # fmt: skip
-    for alpha, verdict in ((None, "better"), (0.1, "no harm"), (0.05, "not shown")):
+    for alpha, verdict in ((0.2, "better"), (0.1, "no harm"), (0.05, "not shown")):
         matrix = recorded_matrix(ledgers, alpha=alpha)
         assert matrix is not None
         assert [row.verdict for row in matrix.rows] == ["baseline", verdict]
         assert matrix.rows[0].over_bound == pytest.approx(2.0)
         assert matrix.remarks == ("the runs recorded different verdicts (bound): the latest is used",)
     with pytest.raises(BadInput, match="no run recorded a verdict"):
-        recorded_matrix(replace(ledgers, manifests=(make_manifest(),)))
-    assert recorded_matrix(replace(ledgers, observations=(make_observation(),))) is None
+        recorded_matrix(replace(ledgers, manifests=(make_manifest(),)), alpha=0.05)
+    assert recorded_matrix(replace(ledgers, observations=(make_observation(),)), alpha=0.05) is None
 
 
 def test_a_trace_without_a_file_is_one_message() -> None:

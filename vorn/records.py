@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "full"  # label of the cell in which nothing is evicted
+RESUME_GRADE = "token_hit@1"  # of a resume, whose outcome is anchor tokens / prompt tokens
 
 
 class BadInput(ValueError):
@@ -132,6 +133,11 @@ class Observation:
     subtask: str = ""  # of the fixture, where the task is made of several; "" elsewhere, and in ledgers older than it
     contract_work: ContractWork | None = None  # None where the contract has none, and in ledgers older than the field
     fixture_run: FixtureRun | None = None  # None in the second domain, and in ledgers older than the field
+
+    @property
+    def is_resume(self) -> bool:
+        """Whether this is of the second domain; a resume that failed has its grade, and nothing else to tell it by."""
+        return self.resume is not None or self.grade == RESUME_GRADE
 
     def __post_init__(self) -> None:
         if (self.outcome is None) != (self.error is not None):

@@ -10,7 +10,6 @@ from vorn.records import REFERENCE, BadInput, Observation, Resume
 from vorn.stats import holm
 from vorn.stats.signflip import SignFlips, sign_flips
 
-GRADE = "token_hit@1"  # outcome of a resume: anchor tokens / prompt tokens
 VERDICTS = ("better", "no harm", "harm", "not shown")
 
 
@@ -22,8 +21,10 @@ class MatrixRow:
     itself, for the reference, and where the baseline was not run.
     """
 
+    evaluation_id: str
     workload: str
     engine: str
+    law: str  # where times come from: the cost law, or "measured"; "" if no resume has an outcome
     setting: str  # placement and order of removal
     cell: str
     policy: str
@@ -103,7 +104,7 @@ def build_matrix(observations: Sequence[Observation], judgement: Judgement) -> M
     """
     groups: dict[str, dict[str, list[Observation]]] = {}
     for seen in observations:
-        if seen.grade == GRADE:
+        if seen.is_resume:
             groups.setdefault(seen.evaluation_id, {}).setdefault(seen.cell_id, []).append(seen)
     if not groups:
         raise BadInput("the ledgers hold 0 resumes: a matrix needs at least 1; run experiment=warm_resume first")
@@ -139,8 +140,10 @@ def _row(
     fired = [resume.protection_fired for resume in found if resume.protection_fired is not None]
     prompts = sum(seen.prompt_tokens or 0 for seen, _ in done)
     return MatrixRow(
+        evaluation_id=first.evaluation_id,
         workload=first.task,
         engine=first.model,
+        law=next((resume.ttft_law for resume in found), ""),
         setting=first.contract,
         cell=first.cell,
         policy=first.policy,

@@ -17,7 +17,7 @@ _DARK, _LIGHT = "#101010", "#fafafa"  # of numbers on a coloured field, whatever
 def shared_tasks(report: Report) -> dict[str, list[EvaluationReport]]:
     """Evaluations by task, where it has several models."""
     groups: dict[str, list[EvaluationReport]] = {}
-    for evaluation in report.evaluations:
+    for evaluation in report.panels:
         groups.setdefault(evaluation.task, []).append(evaluation)
     return {task: group for task, group in groups.items() if len({one.model for one in group}) > 1}
 
