@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from vorn.ledger import LedgerContents
-from vorn.records import Manifest, Observation
+from vorn.records import RESUME_GRADE, Manifest, Observation, Resume
 
 
 def make_observation(**changes: Any) -> Observation:
@@ -117,6 +117,30 @@ def run_cell(hits: str, **changes: Any) -> list[Observation]:
         for i, mark in enumerate(hits)
         if mark != " "
     ]
+
+
+def resume_cell(
+    policy: str, seconds: dict[str, list[float]], *, fired: int | None = None, replay: int = 40, **changes: Any
+) -> list[Observation]:
+    """One resume per time, of workload "w" in 8 slots; the keys are the clusters, `changes` fields of all."""
+    evictions = changes.pop("evictions", 1)
+    law = changes.pop("law", "measured")
+    fields: dict[str, Any] = {
+        "unit": "slots", "budget": "8", "task": "w", "outcome": 0.5, "grade": RESUME_GRADE, "model": "simulated",
+        "contract": "" if policy == "full" else "grid=2048+tail+leaf, swap", "prompt_tokens": 100, "kept_tokens": None,
+        "evidence_tokens": None, "evidence_kept": None, "completion": "", "answers": (),
+    } | changes  # fmt: skip
+    found = []
+    for cluster, times in seconds.items():
+        for number, ttft_s in enumerate(times):
+            resume = Resume(
+                matched_tokens=90, anchor_tokens=50, replay_tokens=replay, recomputed_tokens=50, ttft_s=ttft_s,
+                ttft_law=law, kv_without_state=False, evictions=evictions, protection_fired=fired,
+                protection_saturated=fired, logit_difference=None, greedy_equal=None,
+            )  # fmt: skip
+            name = f"{cluster}/{number}"
+            found.append(make_observation(policy=policy, cluster=cluster, fixture_id=name, resume=resume, **fields))
+    return found
 
 
 def make_panel() -> list[Observation]:

@@ -161,7 +161,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.run": {
         "vorn.records", "vorn.evaluation", "vorn.hooks", "vorn.loggers", "vorn.processes", "vorn.provenance",
-        "vorn.quiet",
+        "vorn.quiet", "vorn.sweeps",
         "vorn.snapshots.campaign", "vorn.snapshots.engine", "vorn.snapshots.module", "vorn.snapshots.plan",
     },
     "vorn.snapshots.bench": {

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from composing import CONF, changed_to, composed
+from factories import resume_cell as made
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.ledger import LedgerContents, read_ledger
-from vorn.records import RESUME_GRADE, BadInput, Manifest, Observation, Resume
+from vorn.records import BadInput, Manifest, Observation
 from vorn.report.__main__ import main as report_main
 from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
@@ -183,36 +184,6 @@ def test_every_policy_file_makes_a_cell() -> None:
     cells = plan_campaign(composed(*SMALL, "snapshot_policy=[all,unlimited]")).workloads[0].cells
     assert {cell.policy for cell in cells} == names | {"full"}
     assert all(cell.pool().rule.bump for cell in cells)
-
-
-def made(
-    policy: str, seconds: dict[str, list[float]], evictions: int = 1, fired: int | None = None
-) -> list[Observation]:
-    """One observation per time; the keys are the clusters."""
-    from factories import make_observation
-
-    found = []
-    for cluster, times in seconds.items():
-        for number, ttft_s in enumerate(times):
-            resume = Resume(
-                matched_tokens=90, anchor_tokens=50, replay_tokens=40, recomputed_tokens=50, ttft_s=ttft_s,
-                ttft_law="measured", kv_without_state=False, evictions=evictions, protection_fired=fired,
-                protection_saturated=fired, logit_difference=None, greedy_equal=None,
-            )  # fmt: skip
-            found.append(
-                make_observation(
-                    policy=policy,
-                    unit="slots",
-                    budget="8",
-                    task="w",
-                    cluster=cluster,
-                    outcome=0.5,
-                    grade=RESUME_GRADE,
-                    fixture_id=f"{cluster}/{number}",
-                    resume=resume,
-                )
-            )
-    return found
 
 
 def test_verdicts_flip_whole_instances() -> None:

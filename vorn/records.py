@@ -163,6 +163,7 @@ class Manifest:
     dtype: str
     device: str
     git_revision: str | None  # of the code, with "+dirty" if it had uncommitted changes
+    fixtures: int | None = None  # that the run was asked for; None where `config` says it, and in older ledgers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

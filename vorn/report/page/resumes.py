@@ -105,7 +105,10 @@ def _block(part: Part, number: int, of: int) -> Block:
     rows = []
     for policy in part.policies:
         cells = [part.row(policy, workload) for workload in part.workloads]
-        places = [Place(full_entry(row), beside(row, part.matrix), row.verdict if row else "") for row in cells]
+        places = [
+            Place(full_entry(row), beside(row, part.matrix), row.verdict.replace(" ", "-") if row else "")
+            for row in cells
+        ]
         rows.append((policy, tuple(places)))
     suffix = f"-{number}" if of > 1 else ""
     heat = forest = None

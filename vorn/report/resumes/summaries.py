@@ -26,7 +26,7 @@ def _summary(part: Part, workload: str, rows: Sequence[MatrixRow]) -> FamilySumm
     return FamilySummary(
         title=", ".join(filter(None, (workload, part.pool(workload), part.title))),
         headline=f"{len(tested)} policies against {how.baseline}: {counts}",
-        real_label="shown at " + percent(how.alpha) + ", largest ratio first" if real else "",
+        real_label="shown at " + percent(how.alpha) + ", largest effect first" if real else "",
         real=tuple(_sentence(row, how) for row in real),
         not_shown_label=f"nothing shown ({len(by_verdict['not shown'])})" if by_verdict["not shown"] else "",
         not_shown=tuple(f"{row.cell} {_effect(row)}" for row in by_verdict["not shown"]),

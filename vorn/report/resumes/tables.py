@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vorn.records import REFERENCE
-from vorn.report.resumes.words import entry
+from vorn.report.resumes.words import entry, has_bound
 from vorn.report.rows import EvaluationReport, PairRow
 from vorn.report.tables import Table
 from vorn.report.words import percent, points
@@ -39,7 +39,8 @@ def grid(part: Part) -> Table:
 
 def cell_table(matrix: Matrix) -> Table:
     """What each cell did on each workload."""
-    bound, failed = matrix.judgement.bound, any(row.n_errors for row in matrix.rows)
+    bound = matrix.judgement.bound if has_bound(matrix) else ""
+    failed = any(row.n_errors for row in matrix.rows)
     header = (
         *_where_header(matrix), "resumes", *(["errors"] if failed else []), "mean s", "max s", f"over {REFERENCE}",
         *([f"over {bound}"] if bound else []), "replay tokens", "token hit", "KV without state", "evictions", "fired",

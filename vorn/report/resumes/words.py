@@ -47,9 +47,12 @@ def lead(matrix: Matrix) -> str:
     settings = list(dict.fromkeys(row.setting for row in matrix.rows if row.setting))
     laws = list(dict.fromkeys(row.law for row in matrix.rows if row.law))
     engines = list(dict.fromkeys(row.engine for row in matrix.rows))
+    most: dict[str, int] = {}
+    for row in matrix.rows:
+        most[row.evaluation_id] = max(row.n_resumes, most.get(row.evaluation_id, 0))
     return "; ".join(
         [
-            counted(sum(row.n_resumes for row in matrix.rows), "resume"),
+            counted(sum(most.values()), "resume"),
             f"{len(policies)} policies and {REFERENCE} on {counted(len(matrix.workloads), 'workload')}",
             f"engine {', '.join(engines)}, times {', '.join(laws) or 'none'}",
             settings[0] if len(settings) == 1 else f"{len(settings)} settings",
@@ -71,7 +74,7 @@ def legend(matrix: Matrix) -> str:
 def how_to_read(matrix: Matrix) -> str:
     """The words of the tables."""
     how = matrix.judgement
-    bound = f" {how.bound} knows the future and shows what is possible in the same pool." if how.bound else ""
+    bound = f" {how.bound} stands beside each cell as what is possible in the same pool." if has_bound(matrix) else ""
     return (
         "A resume continues a conversation whose KV is known up to some token, but whose recurrent state must come "
         "from a snapshot: everything after the deepest usable one (the anchor) is read again (the replay). Token hit "
@@ -82,6 +85,11 @@ def how_to_read(matrix: Matrix) -> str:
         f"more than {percent(how.margin)}; no harm: it is shown to rise by less. Fired counts evictions in which what "
         "the policy protects changed the victim; a policy whose protection never fired is its base rule there."
     )
+
+
+def has_bound(matrix: Matrix) -> bool:
+    """Whether the bound was run anywhere."""
+    return any(row.over_bound is not None for row in matrix.rows)
 
 
 def notes(matrix: Matrix) -> list[str]:
