@@ -130,6 +130,7 @@ def resume_cell(
         "contract": "" if policy == "full" else "grid=2048+tail+leaf, swap", "prompt_tokens": 100, "kept_tokens": None,
         "evidence_tokens": None, "evidence_kept": None, "completion": "", "answers": (),
     } | changes  # fmt: skip
+    fields.setdefault("cell", policy if policy == "full" else f"{policy}/{fields['budget']}")
     found = []
     for cluster, times in seconds.items():
         for number, ttft_s in enumerate(times):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from vorn.report.__main__ import main as report_main
 from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
 from vorn.snapshots.recorded import recorded_matrix
+from vorn.sweeps import JobNote, note_job, report_sweep
 
 SMALL = ("experiment=warm_resume", "workload=[lease_rig]", "workload.seeds=3")
 ONE = "snapshot_policy=[forecast]"
@@ -122,6 +124,48 @@ def test_a_campaign_is_recorded_judged_and_resumed(
     assert [(one["cell"], one["verdict"]) for one in uploads.rows("matrix")] == [
         ("full", "reference"), ("forecast/8", "baseline"), ("lru/8", "not shown")
     ]  # fmt: skip
+
+
+@pytest.mark.integration
+def test_a_sweep_ends_with_a_report_over_all_its_jobs(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the tables of the jobs' own reports, and counts over them."""
+    policies = "snapshot_policy=[forecast,tail_lease,lru]"
+    jobs: list[list[dict[str, str]]] = []
+    monkeypatch.setattr("callbacks.resume_matrix.write_page", lambda *_: [tmp_path])  # the sweep's is looked at
+    for number, grid in enumerate((256, 2048)):
+        assert evaluate(policies, "workload.seeds=7", f"placement.grid={grid}") == 0
+        (tmp_path / "out").rename(tmp_path / str(number))
+        jobs.append(table(tmp_path / str(number) / "matrix.csv"))
+        note_job(tmp_path, JobNote(number, f"placement.grid={grid}", str(tmp_path / str(number)), 0))
+    assert evaluate(policies, "workload.seeds=8", "placement.grid=2048") == 0  # another job's, in the same ledgers
+    note_job(tmp_path, JobNote(2, "placement.grid=0", str(tmp_path / "2"), 1, "placement.grid=0: legal is"))
+    capsys.readouterr()
+    assert report_sweep(tmp_path) == 1
+    assert table(tmp_path / "matrix.csv") == jobs[0] + jobs[1]
+    assert len({row["over_unlimited"] for row in table(tmp_path / "matrix.csv")}) > 2
+    for share in table(tmp_path / "sensitivity.csv"):
+        rows = [row for job in jobs for row in job if row["policy"] == share["policy"]]
+        assert int(share["settings"]) == len(rows) == 2
+        assert int(share["better"]) == sum(row["verdict"] == "better" for row in rows)
+        assert int(share["harm"]) == sum(row["verdict"] == "harm" for row in rows)
+        assert float(share["least"]) == min(float(row["ratio"]) for row in rows)
+    text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    assert "### grid=256+tail+leaf, swap" in text
+    assert "### grid=2048+tail+leaf, swap" in text
+    assert "- job 2 (placement.grid=0): placement.grid=0: legal is" in text
+    assert page.count('class="matrix"') == 2
+    assert "Share of settings in which a policy wins" in page
+    assert [row["code"] for row in table(tmp_path / "jobs.csv")] == ["0", "0", "1"]
+    assert "report on all jobs" in capsys.readouterr().out
+    planned = {one.evaluation_id: one.fixtures for one in read_ledger(*(tmp_path / "ledgers").iterdir()).manifests}
+    assert sorted(planned.values()) == [49, 56]  # seven resumes per instance; the later run asked for eight instances
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_cells_and_identity_follow_the_configuration() -> None:

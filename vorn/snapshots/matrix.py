@@ -26,6 +26,7 @@ class MatrixRow:
     engine: str
     law: str  # where times come from: the cost law, or "measured"; "" if no resume has an outcome
     setting: str  # placement and order of removal
+    cell_id: str
     cell: str
     policy: str
     pool: str  # "16 slots"; "" for the reference
@@ -145,6 +146,7 @@ def _row(
         engine=first.model,
         law=next((resume.ttft_law for resume in found), ""),
         setting=first.contract,
+        cell_id=first.cell_id,
         cell=first.cell,
         policy=first.policy,
         pool=f"{first.budget} {first.unit}" if first.budget else "",

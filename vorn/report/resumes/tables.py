@@ -27,7 +27,7 @@ def resume_tables(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> It
     if any(row.ratio is not None and row.verdict != "baseline" for row in matrix.rows):
         yield comparison_table(matrix)
     if pairs := [pair for one in evaluations for pair in one.family("vs_full")]:
-        yield _hit_table(pairs, evaluations)
+        yield _hit_table(pairs, matrix)
 
 
 def grid(part: Part) -> Table:
@@ -78,7 +78,8 @@ def share_table(found: Sequence[Share], matrix: Matrix) -> Table:
 
 
 def _has_settings(matrix: Matrix) -> bool:
-    return len({(row.setting, row.law, row.engine) for row in matrix.rows if row.pool}) > 1
+    laws = {row.law for row in matrix.rows if row.law}
+    return len(laws) > 1 or len({(row.setting, row.engine) for row in matrix.rows if row.pool}) > 1
 
 
 def _where_header(matrix: Matrix) -> tuple[str, ...]:
@@ -86,7 +87,7 @@ def _where_header(matrix: Matrix) -> tuple[str, ...]:
 
 
 def _where(row: MatrixRow, matrix: Matrix) -> tuple[str, ...]:
-    """A reference's setting is that of its evaluation."""
+    """With the setting where there are several; a reference has that of its evaluation."""
     if not _has_settings(matrix):
         return (row.workload, row.cell)
     own = [one.setting for one in matrix.rows if one.evaluation_id == row.evaluation_id and one.setting]
@@ -127,31 +128,27 @@ def _test(row: MatrixRow) -> tuple[str, ...]:
     )
 
 
-def _hit_table(pairs: Sequence[PairRow], evaluations: Sequence[EvaluationReport]) -> Table:
-    several = len({pair.task for pair in pairs}) < len(evaluations)
-    ids = {cell.cell_id: one.evaluation_id for one in evaluations for cell in one.cells}
-    header = ("workload", "cell", *(["evaluation"] if several else []), "resumes", "points", "interval", "p", "p(Holm)")
-    rows = [
-        (
-            pair.task,
-            pair.lhs,
-            *([ids[pair.lhs_id]] if several else []),
-            str(pair.n),
-            *(["", ""] if pair.difference is None else [points(pair.difference, pair.n, signed=True), _range(pair)]),
-            *("" if p is None else f"{p:.2g}" for p in (pair.p_value, pair.p_holm)),
-        )
-        for pair in pairs
-    ]
-    return Table(HITS, (*header, "real"), tuple((*row, _real(pair)) for row, pair in zip(rows, pairs, strict=True)))
+def _hit_table(pairs: Sequence[PairRow], matrix: Matrix) -> Table:
+    """Mean token hits, tested as other outcomes are; whole workload instances are flipped here too."""
+    rows = {row.cell_id: row for row in matrix.rows}
+    header = (*_where_header(matrix), "resumes", "points", percent(1 - pairs[0].alpha), "p", "p(Holm)", "real")
+    return Table(HITS, header, tuple((*_where(rows[pair.lhs_id], matrix), *_hit(pair)) for pair in pairs))
+
+
+def _hit(pair: PairRow) -> tuple[str, ...]:
+    if pair.difference is None or pair.p_value is None or pair.p_holm is None:
+        return (str(pair.n), *[""] * 4, "not tested")
+    return (
+        str(pair.n),
+        points(pair.difference, pair.n, signed=True),
+        _range(pair),
+        f"{pair.p_value:.2g}",
+        f"{pair.p_holm:.2g}",
+        "yes" if pair.is_real else "not shown",
+    )
 
 
 def _range(pair: PairRow) -> str:
     if pair.difference_low is None or pair.difference_high is None:
         return ""
     return f"{points(pair.difference_low, pair.n)} to {points(pair.difference_high, pair.n)}"
-
-
-def _real(pair: PairRow) -> str:
-    if pair.p_holm is None:
-        return "not tested"
-    return "yes" if pair.is_real else "not shown"
