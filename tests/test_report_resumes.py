@@ -16,6 +16,7 @@ from factories import make_config, make_contents, make_manifest, resume_cell, ru
 
 from vorn.ledger import LedgerWriter
 from vorn.records import Observation
+from vorn.regrade import regrade
 from vorn.report import build_report
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
@@ -199,6 +200,7 @@ def test_each_setting_has_its_own_reference_and_pools_are_kept_apart() -> None:
         assert full.ttft_s == pytest.approx(reference * base / 4)
         assert forecast.ttft_s == pytest.approx(baseline * base)
         assert forecast.over_unlimited == pytest.approx(4 * baseline / reference)
+    assert build_report(make_contents(*fine, *small), verdict=VERDICT).budgets == []
     report = build_report(make_contents(*fine, *coarse), verdict=VERDICT)
     assert report.matrix is not None
     shares = next(table for table in resume_tables(report.matrix, report.resumes) if "Share" in table.title)
@@ -222,6 +224,7 @@ def test_what_failed_is_named(tmp_path: Path) -> None:
         replace(one, outcome=None, error="off by 3e-5", resume=None) if one.policy == "good" else one for one in cells
     ]
     broken[-1] = replace(broken[-1], outcome=None, error="off by 4e-5")
+    assert regrade(make_contents(*broken), "ruler_all@1").contents.observations == tuple(broken)  # nothing to grade
     report = build_report(make_contents(*broken), verdict=VERDICT)
     page = Tables(build_page(report, broken).html)
     seen = " ".join(page.seen)

@@ -54,7 +54,7 @@ def _heat(axes: Any, part: Part) -> Any:
     for y, line in enumerate(cells):
         for x, row in enumerate(line):
             value = values[y][x]
-            colour = INK if math.isnan(value) else _LIGHT if abs(value) > math.log(4) else _DARK
+            colour = INK if math.isnan(value) else _LIGHT if abs(value) > math.log(3) else _DARK
             axes.text(x, y, full_entry(row), ha="center", va="center", color=colour, fontsize=8)
     return drawn
 
