@@ -32,7 +32,7 @@ class Place:
     """A cell of the matrix."""
 
     text: str  # `0.12 + better`
-    beside: str  # seconds, and how many times those of the references
+    beside: tuple[str, ...]  # seconds, and how many times those of the references
     kind: str  # a class of the style sheet
 
 

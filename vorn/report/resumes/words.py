@@ -26,14 +26,14 @@ def full_entry(row: MatrixRow | None) -> str:
     return f"{entry(row)} {row.verdict}"
 
 
-def beside(row: MatrixRow | None, matrix: Matrix) -> str:
+def beside(row: MatrixRow | None, matrix: Matrix) -> tuple[str, ...]:
     """What stands beside an entry: seconds, and how many times those of the references."""
     if row is None or not row.n_resumes:
-        return ""
+        return ()
     seconds = [f"{row.ttft_s:.2f} s"] if row.ratio is not None else []
     references = ((row.over_unlimited, REFERENCE), (row.over_bound, matrix.judgement.bound))
     times = [f"{over:.2f} x {name}" for over, name in references if over is not None and name != policy_name(row)]
-    return ", ".join([*seconds, *times])
+    return (*seconds, *times)
 
 
 def title(matrix: Matrix) -> str:
