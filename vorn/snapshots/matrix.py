@@ -40,6 +40,7 @@ class MatrixRow:
     kv_without_state: int  # resumes that matched something and found no state
     evictions: int
     protection_fired: int | None  # evictions whose victim the policy's protection changed
+    logit_difference: float | None  # largest to a cold prefill, without the errors; None where no model was run
     over_unlimited: float | None  # mean time over that of the unlimited pool
     over_bound: float | None  # mean time over that of the bound, a policy that knows the future, in the same pool
     ratio: float | None  # mean time over the baseline's
@@ -160,6 +161,7 @@ def _row(
         kv_without_state=sum(resume.kv_without_state for resume in found),
         evictions=sum(resume.evictions for resume in found),
         protection_fired=sum(fired) if fired else None,
+        logit_difference=max((one.logit_difference for one in found if one.logit_difference is not None), default=None),
         over_unlimited=_over(times, unlimited),
         over_bound=_over(times, bound),
         ratio=None, difference_s=None, difference_low_s=None, difference_high_s=None, p_value=None, p_holm=None,

@@ -122,7 +122,7 @@ def build_page(report: Report, observations: Sequence[Observation], views: Seque
         .get_template("report.html.j2")
         .render(
             sections=sections,
-            titles=[one.title for one in [*([resumes] if resumes else []), *sections]],
+            titles=[*([resumes.title] if resumes else []), *(one.title for one in sections)],
             resumes=resumes,
             matrices=list(filter(None, matrices)),
             ways=list(dict.fromkeys(how_to_read(one.plan) for one in report.panels)),

@@ -90,7 +90,7 @@ def resume_section(matrix: Matrix, report: Report, observations: Sequence[Observ
     return ResumeSection(
         title=title(matrix),
         lead=lead(matrix),
-        legend=f"{legend(matrix)} Beside it: seconds, and how many times the mean time of the references that is.",
+        legend=f"{legend(matrix)} Below each: seconds, and how many times the mean time of the references that is.",
         blocks=tuple(_block(part, number, len(found)) for number, part in enumerate(found, start=1)),
         undrawn=f"The last {left} of {len(found)} settings have no figures." if left > 0 else "",
         tables=tuple(resume_tables(matrix, report.resumes)),

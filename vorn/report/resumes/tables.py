@@ -44,8 +44,13 @@ def cell_table(matrix: Matrix) -> Table:
     header = (
         *_where_header(matrix), "resumes", *(["errors"] if failed else []), "mean s", "max s", f"over {REFERENCE}",
         *([f"over {bound}"] if bound else []), "replay tokens", "token hit", "KV without state", "evictions", "fired",
+        *(["largest logit difference"] if _has_model(matrix) else []),
     )  # fmt: skip
-    return Table(CELLS, header, tuple((*_where(row, matrix), *_cell(row, bool(bound), failed)) for row in matrix.rows))
+    rows = [(*_where(row, matrix), *_cell(row, bool(bound), failed)) for row in matrix.rows]
+    if _has_model(matrix):
+        exact = ["" if row.logit_difference is None else f"{row.logit_difference:.1e}" for row in matrix.rows]
+        rows = [(*row, one) for row, one in zip(rows, exact, strict=True)]
+    return Table(CELLS, header, tuple(rows))
 
 
 def comparison_table(matrix: Matrix) -> Table:
@@ -75,6 +80,10 @@ def share_table(found: Sequence[Share], matrix: Matrix) -> Table:
         f"{matrix.judgement.baseline}, in how many to do harm, and the ratio of mean times over them."
     )
     return Table(SHARES, header, tuple(rows), (note,))
+
+
+def _has_model(matrix: Matrix) -> bool:
+    return any(row.logit_difference is not None for row in matrix.rows)
 
 
 def _has_settings(matrix: Matrix) -> bool:

@@ -83,7 +83,9 @@ def how_to_read(matrix: Matrix) -> str:
         "the differences of whole workload instances; p(Holm) corrects p over the policies of a workload in a pool. "
         f"Better: p(Holm) is at most {how.alpha:g} and the mean time smaller. Harm: the mean time is shown to rise by "
         f"more than {percent(how.margin)}; no harm: it is shown to rise by less. Fired counts evictions in which what "
-        "the policy protects changed the victim; a policy whose protection never fired is its base rule there."
+        "the policy protects changed the victim; a policy whose protection never fired is its base rule there. Where a "
+        "model was run, the largest logit difference is to a cold prefill of the same prompt; a resume beyond the "
+        "tolerance, or with another greedy token, is an error."
     )
 
 
@@ -97,6 +99,8 @@ def notes(matrix: Matrix) -> list[str]:
     inert = [f"{row.cell} on {row.workload}" for row in matrix.rows if row.is_inert]
     failed = [f"{row.cell} on {row.workload} ({row.n_errors})" for row in matrix.rows if row.n_errors]
     lines = [f"the protection never changed a victim, so this is its base rule: {_names(inert)}"] if inert else []
+    if any(row.law == "measured" for row in matrix.rows):
+        lines.append("times were measured, and hold what else the machine did meanwhile; tokens of replay do not")
     return [*matrix.remarks, *lines] + ([f"resumes with errors, left out: {_names(failed)}"] if failed else [])
 
 
