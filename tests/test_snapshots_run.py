@@ -223,6 +223,17 @@ def test_every_workload_draws_instances_with_fixtures(tmp_path: Path) -> None:
         assert len(set(instance.fixtures)) == len(instance.fixtures) > 0
 
 
+def test_a_draw_that_repeats_is_no_further_evidence(tmp_path: Path) -> None:
+    """A trace is one instance, whatever the seeds; so is a workload whose sizes do not vary."""
+    (tmp_path / "t.jsonl").write_text('{"session": 1, "segments": [["a", 40]], "measured": "one"}')
+    traced = f"workload.trace.path={tmp_path / 't.jsonl'}"
+    names = "workload=[trace,strand,round_robin,lease_rig]"
+    plan = plan_campaign(composed(*SMALL, ONE, names, traced, "workload.strand.spread=0"))
+    drawn = {one.task.partition("(")[0]: (len(one.instances), one.repeats) for one in plan.workloads}
+    assert drawn == {"trace": (1, 2), "strand": (1, 2), "round_robin": (3, 0), "lease_rig": (3, 0)}
+    assert plan.workloads[0].instances[0].fixtures == [f"{plan.workloads[0].task}/seed0/one"]
+
+
 def test_every_policy_file_makes_a_cell() -> None:
     names = {path.stem for path in (CONF / "snapshot_policy").glob("*.yaml")} - {"all", "unlimited"}
     cells = plan_campaign(composed(*SMALL, "snapshot_policy=[all,unlimited]")).workloads[0].cells

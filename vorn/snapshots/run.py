@@ -43,6 +43,10 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     note_scope(out_dir, campaign.scopes)
     campaign.loggers.extend(make_loggers(cfg, campaign))
     instances = sum(len(one.instances) for one in plan.workloads)
+    for one in plan.workloads:
+        if one.repeats:
+            drawn = one.repeats + len(one.instances)
+            print(f"{one.task}: {one.repeats} of {drawn} seeds draw what an earlier one drew, and are left out")
     try:
         if todo:
             rest = "; the rest is measured" if len(todo) < instances else ""

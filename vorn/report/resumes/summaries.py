@@ -69,5 +69,6 @@ def _reach(tested: Sequence[MatrixRow], how: Judgement) -> list[str]:
     needed = math.ceil(math.log2(2 * len(tested) / how.alpha))
     return [
         f"{counted(instances, 'instance')} of a workload cannot show a policy to be better among {len(tested)}: no "
-        f"p(Holm) is below {min(1.0, least):.2g}; {needed} instances can (workload.seeds={needed})"
+        f"p(Holm) is below {min(1.0, least):.2g}; {needed} instances can (workload.seeds={needed}; a trace is one "
+        "instance)"
     ]
