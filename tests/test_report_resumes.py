@@ -20,7 +20,7 @@ from vorn.regrade import regrade
 from vorn.report import build_report
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
-from vorn.report.resumes.summaries import verdicts
+from vorn.report.resumes.summaries import out_of_reach, verdicts
 from vorn.report.resumes.tables import resume_tables
 from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.parts import parts
@@ -213,7 +213,9 @@ def test_too_few_instances_are_said_to_show_nothing() -> None:
     cells = campaign("e0", "deep", "16", 1.0)
     names = sorted({one.cluster for one in cells})
     for n, claimed in ((7, False), (8, True)):
-        (summary,) = verdicts(parts(build_matrix([one for one in cells if one.cluster in names[:n]], HOW))[0])
+        (part,) = parts(build_matrix([one for one in cells if one.cluster in names[:n]], HOW))
+        (summary,) = verdicts(part)
+        assert [text[:6] for text in out_of_reach(part)] == ([] if claimed else ["deep: "])
         assert any("cannot show" in text and "workload.seeds=8" in text for text in summary.claims) is not claimed
         assert ("2 better" in summary.headline) is claimed
 

@@ -17,6 +17,16 @@ def verdicts(part: Part) -> list[FamilySummary]:
     return [_summary(part, workload, rows) for workload, rows in families.items() if rows]
 
 
+def out_of_reach(part: Part) -> list[str]:
+    """Where so few instances were drawn that no policy can be shown to be better, each sentence once."""
+    found: dict[str, list[str]] = {}
+    for workload in part.workloads:
+        tested = [row for row in part.family(workload) if row.ratio is not None]
+        for text in _reach(tested, part.matrix.judgement):
+            found.setdefault(text, []).append(workload)
+    return [f"{', '.join(workloads)}: {text}" for text, workloads in found.items()]
+
+
 def _summary(part: Part, workload: str, rows: Sequence[MatrixRow]) -> FamilySummary:
     how = part.matrix.judgement
     tested = [row for row in rows if row.ratio is not None]

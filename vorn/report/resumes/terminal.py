@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vorn.report.resumes.summaries import out_of_reach
 from vorn.report.resumes.tables import share_table
 from vorn.report.resumes.words import entry, legend
 from vorn.snapshots.matrix import Matrix
@@ -25,6 +26,8 @@ def print_matrix(matrix: Matrix, console: Console) -> None:
     if len(found) > SHOWN:
         console.print(Text(f"... and {len(found) - SHOWN} more settings in report.md"))
     console.print(Text(legend(matrix), style="dim"))
+    for text in dict.fromkeys(text for part in found for text in out_of_reach(part)):
+        console.print(Text(f"note: {text}", style="yellow"))
     varied = [one for one in shares(matrix) if one.settings > 1]
     if varied:
         _print_shares(matrix, console)
