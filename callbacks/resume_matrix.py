@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
 from callbacks.wandb_resumes import publish_matrix
 from vorn.evaluation import ReportFailed
-from vorn.report import build_report, write_page, write_report
+from vorn.report import build_report, print_report, write_page, write_report
 from vorn.snapshots.campaign import Campaign
-from vorn.snapshots.matrix import Judgement, build_matrix
-from vorn.snapshots.show import print_matrix, write_matrix
 
 
 class ResumeMatrix(Callback):
@@ -24,27 +23,20 @@ class ResumeMatrix(Callback):
 
     def report(self) -> None:
         """Judge, print, write, publish. Raises ReportFailed if there is no report, with the reason as its cause."""
-        campaign, verdict = self._campaign, self._campaign.plan.verdict
+        campaign = self._campaign
         try:
             contents = campaign.measured()
-            report = build_report(contents)
-            how = Judgement(
-                baseline=verdict.baseline,
-                bound=verdict.bound,
-                margin=verdict.margin,
-                alpha=report.evaluations[0].plan.alpha,
-                seed=verdict.seed,
-            )
-            matrix = build_matrix(contents.observations, how)
+            report = build_report(contents, verdict=asdict(campaign.plan.verdict))
             campaign.look()
-            paths = [*write_matrix(matrix, campaign.out_dir), *write_report(report, campaign.out_dir)]
-            print_matrix(matrix, Console())
-            paths.append(write_page(report, contents.observations, campaign.out_dir)[0])
+            paths = write_report(report, campaign.out_dir)
+            print_report(report, Console())
+            page = write_page(report, contents.observations, campaign.out_dir)
         except Exception as error:
             raise ReportFailed(
                 f"the report failed ({type(error).__name__}: {error}); everything measured is in "
                 f"{campaign.folder}: python -m vorn.report {campaign.folder}"
             ) from error
-        print(f"\nreport: {', '.join(map(str, paths))}\nledgers: {campaign.folder}")
+        print(f"\nreport: {', '.join(map(str, [page[0], *paths]))}\nledgers: {campaign.folder}")
         sys.stdout.flush()
-        publish_matrix(matrix, campaign.loggers)
+        if report.matrix:
+            publish_matrix(report.matrix, campaign.loggers)

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import make_contents, make_panel
+from factories import make_contents, make_panel, resume_cell
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -68,8 +69,14 @@ def page(report: tuple[Report, list[Any], View], tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module", params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=str)
 def browser(request: pytest.FixtureRequest, page: Path) -> Iterator[Chrome]:
-    """The page, open; what the browser has to complain about or has asked the network for is judged at the end."""
-    width, scheme = request.param
+    """The page, open."""
+    with opened(page, *request.param) as driver:
+        yield driver
+
+
+@contextmanager
+def opened(page: Path, width: int, scheme: str) -> Iterator[Chrome]:
+    """A browser; what it has to complain about or has asked the network for is judged at the end."""
     options = ChromeOptions()
     options.binary_location = found(BROWSERS)
     options.add_argument("--headless=new")
@@ -226,3 +233,36 @@ def test_folded_tables_open_by_keyboard(browser: Chrome) -> None:
     browser.execute_script("arguments[0].focus()", summary)
     ActionChains(browser).send_keys(Keys.ENTER).perform()
     assert table(browser, "Against full").is_displayed()
+
+
+def test_a_page_of_resumes_fits_sorts_by_ratio_and_shows_what_cells_did(tmp_path: Path) -> None:
+    """Two policies at twice and half of the baseline's time, on eight instances of two resumes."""
+    verdict = {"baseline": "forecast", "bound": None, "margin": 0.05, "seed": 0}
+    cells = [
+        seen
+        for policy, factor, hit in (
+            ("full", 0.25, 0.9),
+            ("forecast", 1.0, 0.5),
+            ("slow", 2.0, 0.25),
+            ("fast", 0.5, 0.9),
+        )
+        for seen in resume_cell(policy, {f"i{n}": [factor * (1 + n), factor] for n in range(8)}, outcome=hit)
+    ]
+    made = build_report(make_contents(*cells), verdict=verdict)
+    with opened(write_page(made, cells, tmp_path)[0], 390, "dark") as browser:
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+        matrix = table(browser, "matrix")
+        head = matrix.find_elements(By.CSS_SELECTOR, "thead button")[1]
+        browser.execute_script("arguments[0].click()", head)
+        ratios = [float(row[1].split()[0]) for row in rows(matrix)]
+        assert ratios == sorted(ratios, reverse=True)
+        assert [row[0] for row in rows(matrix)][:2] == ["slow", "forecast"]
+        viewer = browser.find_element(By.CSS_SELECTOR, ".viewer")
+        names = [cell.get_attribute("textContent") for cell in viewer.find_elements(By.CSS_SELECTOR, "thead th")]
+        assert names == ["cell", "token hit", "matched tokens", "replay tokens", "seconds", "evictions", "fired"]
+        shown = {row[0]: row[1:] for row in rows(viewer)}
+        assert shown["slow/8"][:3] == ["25.0 %", "90", "40"]
+        assert shown["full"][0] == "90.0 %"
+        before = Select(viewer.find_element(By.CSS_SELECTOR, ".pick")).first_selected_option.text
+        browser.execute_script("arguments[0].click()", viewer.find_element(By.CSS_SELECTOR, ".next"))
+        assert Select(viewer.find_element(By.CSS_SELECTOR, ".pick")).first_selected_option.text != before

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from vorn.ledger import LedgerContents
-from vorn.records import Manifest, Observation
+from vorn.records import RESUME_GRADE, Manifest, Observation, Resume
 
 
 def make_observation(**changes: Any) -> Observation:
@@ -129,6 +129,31 @@ def in_halves(observations: Iterable[Observation]) -> list[Observation]:
         return next(n for n in names if hashlib.sha256(f'"{n}"'.encode()).digest()[7] % 2 == index % 2)
 
     return [replace(seen, fixture_id=name(seen.fixture_index)) for seen in observations]
+
+
+def resume_cell(
+    policy: str, seconds: dict[str, list[float]], *, fired: int | None = None, replay: int = 40, **changes: Any
+) -> list[Observation]:
+    """One resume per time, of workload "w" in 8 slots; the keys are the clusters, `changes` fields of all."""
+    evictions = changes.pop("evictions", 1)
+    law = changes.pop("law", "measured")
+    fields: dict[str, Any] = {
+        "unit": "slots", "budget": "8", "task": "w", "outcome": 0.5, "grade": RESUME_GRADE, "model": "simulated",
+        "contract": "" if policy == "full" else "grid=2048+tail+leaf, swap", "prompt_tokens": 100, "kept_tokens": None,
+        "evidence_tokens": None, "evidence_kept": None, "completion": "", "answers": (),
+    } | changes  # fmt: skip
+    fields.setdefault("cell", policy if policy == "full" else f"{policy}/{fields['budget']}")
+    found = []
+    for cluster, times in seconds.items():
+        for number, ttft_s in enumerate(times):
+            resume = Resume(
+                matched_tokens=90, anchor_tokens=50, replay_tokens=replay, recomputed_tokens=50, ttft_s=ttft_s,
+                ttft_law=law, kv_without_state=False, evictions=evictions, protection_fired=fired,
+                protection_saturated=fired, logit_difference=None, greedy_equal=None,
+            )  # fmt: skip
+            name = f"{cluster}/{number}"
+            found.append(make_observation(policy=policy, cluster=cluster, fixture_id=name, resume=resume, **fields))
+    return found
 
 
 def make_panel() -> list[Observation]:

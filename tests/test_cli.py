@@ -61,8 +61,8 @@ def measure(cfg, plan, out_dir):
                              outcome=float(cell.policy == "full")) for cell in plan.cells for i in range(5)]
     writer.append(seen)
     writer.close()
-    note_scope(out_dir, ledger, Scope(frozenset(one.cell_id for one in seen), frozenset(one.cell for one in seen),
-                                      frozenset(f"f{i}" for i in range(5))))
+    note_scope(out_dir, {ledger: Scope(frozenset(one.cell_id for one in seen), frozenset(one.cell for one in seen),
+                                       frozenset(f"f{i}" for i in range(5)))})
 """
 
 

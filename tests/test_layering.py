@@ -34,10 +34,9 @@ EDGES: dict[str, set[str]] = {
     "vorn.pulse": set(),
     "vorn.claims": {"vorn.records", "vorn.ledger", "vorn.pulse"},
     "vorn.stats": {"vorn.records"},
-    "vorn.report": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.regrade", "vorn.views"},
-    "vorn.report.__main__": {
-        "vorn.records", "vorn.ledger", "vorn.regrade", "vorn.report", "vorn.stats", "vorn.snapshots.recorded",
-        "vorn.snapshots.show", "vorn.views",
+    "vorn.report": {
+        "vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.regrade", "vorn.views",
+        "vorn.snapshots.matrix", "vorn.snapshots.parts", "vorn.snapshots.recorded", "vorn.snapshots.sensitivity",
     },
     "vorn.audit": {"vorn.records", "vorn.ledger", "vorn.grading", "vorn.stats", "vorn.segments"},
     "tasks": {"vorn.records", "vorn.grading", "vorn.kv.units", "vorn.reach"},
@@ -162,7 +161,7 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.snapshots.paths", "vorn.snapshots.placement", "vorn.snapshots.requests",
     },
     "vorn.snapshots.matrix": {"vorn.records", "vorn.stats"},
-    "vorn.snapshots.show": {"vorn.snapshots.matrix"},
+    "vorn.snapshots.parts": {"vorn.snapshots.matrix"},
     "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
     "vorn.snapshots.cells": {
         "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
@@ -181,7 +180,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.run": {
         "vorn.records", "vorn.evaluation", "vorn.hooks", "vorn.loggers", "vorn.processes", "vorn.provenance",
-        "vorn.quiet",
+        "vorn.quiet", "vorn.sweeps",
         "vorn.snapshots.campaign", "vorn.snapshots.engine", "vorn.snapshots.module", "vorn.snapshots.plan",
     },
     "vorn.snapshots.bench": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import make_config, make_manifest, make_observation, make_panel, run_cell
+from factories import make_config, make_manifest, make_observation, make_panel, resume_cell, run_cell
 from rich.console import Console
 
 from vorn.ledger import LedgerWriter, read_ledger
@@ -46,6 +47,30 @@ def test_what_lands_is_counted_once_and_an_outcome_takes_the_place_of_an_error(t
         "pocket, niah: 3/8 fixtures, full 50% tova 33%",
         "large, niah: 1 fixture, no outcome yet, 1 error",
     ]
+
+
+def test_resumes_are_counted_against_those_that_were_asked_for_and_shown_by_token_hit(tmp_path: Path) -> None:
+    """The configuration's task, which has 100 fixtures, is another job's; worked lines."""
+    times = {"i0": [1.0, 2.0], "i1": [3.0]}
+    cells = [*resume_cell("full", times, outcome=0.9), *resume_cell("lru", times, outcome=0.25)]
+    for name, planned in (("e0", 6), ("e1", None)):
+        folder = tmp_path / name
+        made = make_manifest(evaluation_id=name, fixtures=planned)
+        one = LedgerWriter(folder, lambda made=made: made)  # type: ignore[misc]
+        one.append([replace(seen, evaluation_id=name) for seen in cells])
+        one.close()
+    state = Watch([tmp_path])
+    state.update()
+    assert state.lines() == [
+        "simulated, w: 3/6 resumes, token hit full 90% lru 25%",
+        "simulated, w: 3 resumes, token hit full 90% lru 25%",
+    ]
+    stream = io.StringIO()
+    Console(file=stream, width=100, color_system=None).print(state.table())
+    text = stream.getvalue()
+    assert re.search(r"cell +resumes +token hit +errors", text)
+    assert re.search(r"lru/8 +3 +25%", text)
+    assert "rate" not in text
 
 
 def test_the_terminal_shows_what_the_report_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

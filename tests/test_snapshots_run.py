@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 from collections.abc import Callable
@@ -12,18 +13,20 @@ from typing import Any
 
 import pytest
 from composing import CONF, changed_to, composed
+from factories import resume_cell as made
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from vorn.ledger import LedgerContents, read_ledger
-from vorn.records import BadInput, Manifest, Observation, Resume
+from vorn.records import BadInput, Manifest, Observation
 from vorn.report.__main__ import main as report_main
 from vorn.snapshots import bench
-from vorn.snapshots.matrix import GRADE, Judgement, build_matrix
+from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.plan import plan_campaign
 from vorn.snapshots.policies.marconi import Marconi
 from vorn.snapshots.recorded import recorded_matrix
+from vorn.sweeps import JobNote, note_job, report_sweep
 
 SMALL = ("experiment=warm_resume", "workload=[lease_rig]", "workload.seeds=3")
 ONE = "snapshot_policy=[forecast]"
@@ -127,6 +130,48 @@ def test_a_campaign_is_recorded_judged_and_resumed(
     ]  # fmt: skip
 
 
+@pytest.mark.integration
+def test_a_sweep_ends_with_a_report_over_all_its_jobs(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the tables of the jobs' own reports, and counts over them."""
+    policies = "snapshot_policy=[forecast,tail_lease,lru]"
+    jobs: list[list[dict[str, str]]] = []
+    monkeypatch.setattr("callbacks.resume_matrix.write_page", lambda *_: [tmp_path])  # the sweep's is looked at
+    for number, grid in enumerate((256, 2048)):
+        assert evaluate(policies, "workload.seeds=7", f"placement.grid={grid}") == 0
+        (tmp_path / "out").rename(tmp_path / str(number))
+        jobs.append(table(tmp_path / str(number) / "matrix.csv"))
+        note_job(tmp_path, JobNote(number, f"placement.grid={grid}", str(tmp_path / str(number)), 0))
+    assert evaluate(policies, "workload.seeds=8", "placement.grid=2048") == 0  # another job's, in the same ledgers
+    note_job(tmp_path, JobNote(2, "placement.grid=0", str(tmp_path / "2"), 1, "placement.grid=0: legal is"))
+    capsys.readouterr()
+    assert report_sweep(tmp_path) == 1
+    assert table(tmp_path / "matrix.csv") == jobs[0] + jobs[1]
+    assert len({row["over_unlimited"] for row in table(tmp_path / "matrix.csv")}) > 2
+    for share in table(tmp_path / "sensitivity.csv"):
+        rows = [row for job in jobs for row in job if row["policy"] == share["policy"]]
+        assert int(share["settings"]) == len(rows) == 2
+        assert int(share["better"]) == sum(row["verdict"] == "better" for row in rows)
+        assert int(share["harm"]) == sum(row["verdict"] == "harm" for row in rows)
+        assert float(share["least"]) == min(float(row["ratio"]) for row in rows)
+    text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    assert "### grid=256+tail+leaf, swap" in text
+    assert "### grid=2048+tail+leaf, swap" in text
+    assert "- job 2 (placement.grid=0): placement.grid=0: legal is" in text
+    assert page.count('class="matrix"') == 2
+    assert "Share of settings in which a policy wins" in page
+    assert [row["code"] for row in table(tmp_path / "jobs.csv")] == ["0", "0", "1"]
+    assert "report on all jobs" in capsys.readouterr().out
+    planned = {one.evaluation_id: one.fixtures for one in read_ledger(*(tmp_path / "ledgers").iterdir()).manifests}
+    assert sorted(planned.values()) == [49, 56]  # seven resumes per instance; the later run asked for eight instances
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_cells_and_identity_follow_the_configuration() -> None:
     plan = plan_campaign(composed(*SMALL, "snapshot_policy=[forecast,tail_pin]", "snapshot_policy.tail_pin.k=[2,8]",
                                   "pool.slots=[4,8]", "pool.order=[swap,stable]"))  # fmt: skip
@@ -182,41 +227,22 @@ def test_every_workload_draws_instances_with_fixtures(tmp_path: Path) -> None:
         assert len(set(instance.fixtures)) == len(instance.fixtures) > 0
 
 
+def test_a_draw_that_repeats_is_no_further_evidence(tmp_path: Path) -> None:
+    """A trace is one instance, whatever the seeds; so is a workload whose sizes do not vary."""
+    (tmp_path / "t.jsonl").write_text('{"session": 1, "segments": [["a", 40]], "measured": "one"}')
+    traced = f"workload.trace.path={tmp_path / 't.jsonl'}"
+    names = "workload=[trace,strand,round_robin,lease_rig]"
+    plan = plan_campaign(composed(*SMALL, ONE, names, traced, "workload.strand.spread=0"))
+    drawn = {one.task.partition("(")[0]: (len(one.instances), one.repeats) for one in plan.workloads}
+    assert drawn == {"trace": (1, 2), "strand": (1, 2), "round_robin": (3, 0), "lease_rig": (3, 0)}
+    assert plan.workloads[0].instances[0].fixtures == [f"{plan.workloads[0].task}/seed0/one"]
+
+
 def test_every_policy_file_makes_a_cell() -> None:
     names = {path.stem for path in (CONF / "snapshot_policy").glob("*.yaml")} - {"all", "unlimited"}
     cells = plan_campaign(composed(*SMALL, "snapshot_policy=[all,unlimited]")).workloads[0].cells
     assert {cell.policy for cell in cells} == names | {"full"}
     assert all(cell.pool().rule.bump for cell in cells)
-
-
-def made(
-    policy: str, seconds: dict[str, list[float]], evictions: int = 1, fired: int | None = None
-) -> list[Observation]:
-    """One observation per time; the keys are the clusters."""
-    from factories import make_observation
-
-    found = []
-    for cluster, times in seconds.items():
-        for number, ttft_s in enumerate(times):
-            resume = Resume(
-                matched_tokens=90, anchor_tokens=50, replay_tokens=40, recomputed_tokens=50, ttft_s=ttft_s,
-                ttft_law="measured", kv_without_state=False, evictions=evictions, protection_fired=fired,
-                protection_saturated=fired, logit_difference=None, greedy_equal=None,
-            )  # fmt: skip
-            found.append(
-                make_observation(
-                    policy=policy,
-                    unit="slots",
-                    budget="8",
-                    task="w",
-                    cluster=cluster,
-                    outcome=0.5,
-                    grade=GRADE,
-                    fixture_id=f"{cluster}/{number}",
-                    resume=resume,
-                )
-            )
-    return found
 
 
 def test_verdicts_flip_whole_instances() -> None:
@@ -270,15 +296,15 @@ def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
     seen = (*made("forecast", times), *made("good", {name: [0.5] for name in times}))
     ledgers = LedgerContents(observations=seen, manifests=(recorded(None), recorded("good")), looks=(), damaged=(),
                              disagreements=(), duplicates=0)  # fmt: skip
-    for alpha, verdict in ((None, "better"), (0.1, "no harm"), (0.05, "not shown")):
+    for alpha, verdict in ((0.2, "better"), (0.1, "no harm"), (0.05, "not shown")):
         matrix = recorded_matrix(ledgers, alpha=alpha)
         assert matrix is not None
         assert [row.verdict for row in matrix.rows] == ["baseline", verdict]
         assert matrix.rows[0].over_bound == pytest.approx(2.0)
         assert matrix.remarks == ("the runs recorded different verdicts (bound): the latest is used",)
     with pytest.raises(BadInput, match="no run recorded a verdict"):
-        recorded_matrix(replace(ledgers, manifests=(make_manifest(),)))
-    assert recorded_matrix(replace(ledgers, observations=(make_observation(),))) is None
+        recorded_matrix(replace(ledgers, manifests=(make_manifest(),)), alpha=0.05)
+    assert recorded_matrix(replace(ledgers, observations=(make_observation(),)), alpha=0.05) is None
 
 
 def test_a_trace_without_a_file_is_one_message() -> None:

@@ -50,7 +50,7 @@ def test_the_report_covers_each_job_s_cells_and_fixtures_and_nothing_else(tmp_pa
     two = ledger(tmp_path, "e1", "full tova", 9)
     jobs = [(one, scope("e0", "full tova", 4)), (one, scope("e0", "full h2o", 4)), (two, scope("e1", "full tova", 2))]
     for number, (folder, part) in enumerate(jobs):
-        note_scope(tmp_path / str(number), folder, part)
+        note_scope(tmp_path / str(number), {folder: part})
         note_job(tmp_path, JobNote(number, "", str(tmp_path / str(number)), 0))
     assert report_sweep(tmp_path) == 0
     seen = {(row["model"], row["cell"]): row["n"] for row in table(tmp_path / "cells.csv")}
@@ -64,7 +64,7 @@ def test_the_report_covers_each_job_s_cells_and_fixtures_and_nothing_else(tmp_pa
 
 
 def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
-    note_scope(tmp_path / "0", ledger(tmp_path, "e0", "full tova", 3), scope("e0", "full tova", 3))
+    note_scope(tmp_path / "0", {ledger(tmp_path, "e0", "full tova", 3): scope("e0", "full tova", 3)})
     note_job(tmp_path, JobNote(0, "seed=0", str(tmp_path / "0"), 3))
     note_job(tmp_path, JobNote(1, "seed=1", str(tmp_path / "1"), FAILED, "ended by SIGKILL"))
     note_job(tmp_path, JobNote(2, "seed=2", str(tmp_path / "2")))

@@ -38,7 +38,8 @@ _PARTS: Mapping[str, type[Resume] | type[ContractWork] | type[FixtureRun] | type
 }
 # Fields that ledgers of earlier versions lack, with the value that means that nothing was recorded.
 _LATER: Mapping[str, Mapping[str, object]] = {
-    "observation": {"subtask": "", "choices": [], "contract_work": None, "fixture_run": None, "axes": None}
+    "observation": {"subtask": "", "choices": [], "contract_work": None, "fixture_run": None, "axes": None},
+    "manifest": {"fixtures": None},
 }
 
 _REMEDY = "read it with the version of vorn that wrote it, or use another ledger_dir"

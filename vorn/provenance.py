@@ -17,8 +17,10 @@ from vorn.records import Manifest
 _PACKAGES = ("vorn", "torch", "transformers", "tokenizers", "lightning", "hydra-core", "wandb", "scipy", "numpy")
 
 
-def make_manifest(evaluation_id: str, config: Mapping[str, Any], *, dtype: str, device: str) -> Manifest:
-    """The manifest of this process, now. `config`: the resolved configuration."""
+def make_manifest(
+    evaluation_id: str, config: Mapping[str, Any], *, dtype: str, device: str, fixtures: int | None = None
+) -> Manifest:
+    """The manifest of this process, now. `config`: the resolved configuration; `fixtures`: see `Manifest`."""
     return Manifest(
         evaluation_id=evaluation_id,
         created=datetime.now(UTC).isoformat(),
@@ -30,6 +32,7 @@ def make_manifest(evaluation_id: str, config: Mapping[str, Any], *, dtype: str, 
         dtype=dtype,
         device=device,
         git_revision=_git_revision(),
+        fixtures=fixtures,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 REFERENCE = "full"  # label of the cell in which nothing is evicted
+RESUME_GRADE = "token_hit@1"  # of a resume, whose outcome is anchor tokens / prompt tokens
 _FARTHEST = 1e15  # value on an axis: what a float holds exactly, and neither infinite nor NaN
 # What decides a cell's first token: the last prompt token, fed again over its pruned cache, or the prefill's logits.
 FIRST_TOKENS = ("refeed", "prefill")
@@ -157,6 +158,11 @@ class Observation:
     fixture_run: FixtureRun | None = None  # None in the second domain, and in ledgers older than the field
     axes: Axes | None = None  # of the fixture; None where its task has none, and in ledgers older than the field
 
+    @property
+    def is_resume(self) -> bool:
+        """Whether this is of the second domain; a resume that failed has its grade, and nothing else to tell it by."""
+        return self.resume is not None or self.grade == RESUME_GRADE
+
     def __post_init__(self) -> None:
         if (self.outcome is None) != (self.error is not None):
             raise ValueError(
@@ -181,6 +187,7 @@ class Manifest:
     dtype: str
     device: str
     git_revision: str | None  # of the code, with "+dirty" if it had uncommitted changes
+    fixtures: int | None = None  # that the run was asked for; None where `config` says it, and in older ledgers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

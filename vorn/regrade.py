@@ -59,12 +59,12 @@ def regrade(contents: LedgerContents, rule: str) -> Regraded:
         rule=rule,
         contents=replace(contents, observations=tuple(now for _, now in pairs)),
         changes=changes,
-        graded=sum(seen.outcome is not None and seen.resume is None for seen, _ in pairs),
+        graded=sum(seen.outcome is not None and not seen.is_resume for seen, _ in pairs),
     )
 
 
 def _graded(seen: Observation, rule: str) -> Observation:
-    if seen.resume is not None:  # its outcome is a token hit; there is nothing to be graded
+    if seen.is_resume:  # its outcome is a token hit; there is nothing to be graded
         return seen
     if seen.outcome is None:
         return replace(seen, grade=rule)

@@ -72,7 +72,7 @@ def _evaluate(cfg: DictConfig, plan: PanelPlan, out_dir: Path, rank: Rank) -> in
     todo = evaluation.todo
     callbacks = make_callbacks(cfg.callbacks, evaluation)
     if rank.is_first:
-        note_scope(out_dir, evaluation.folder, evaluation.scope)
+        note_scope(out_dir, {evaluation.folder: evaluation.scope})
         evaluation.loggers.extend(make_loggers(cfg, evaluation))
     try:
         if todo:

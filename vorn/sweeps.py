@@ -18,7 +18,7 @@ from vorn.processes import DONE, FAILED, NO_REPORT, WITH_ERRORS
 from vorn.report import build_report, print_report, write_page, write_report
 from vorn.views import read_views
 
-SCOPE_FILE = "evaluation.json"
+SCOPE_FILE = "evaluations.json"
 _NOTES = ".jobs"  # folder in a sweep's folder, one file per job: launchers may run jobs in other processes
 _BY_SERIOUSNESS = (DONE, WITH_ERRORS, NO_REPORT, FAILED)  # with error observations, without a report, not measured
 _WORDS = {DONE: "done", WITH_ERRORS: "done, with error observations", NO_REPORT: "measured, without a report"}
@@ -40,9 +40,12 @@ class JobNote:
         return f"job {self.number} ({self.overrides or 'no overrides'}): {_WORDS.get(self.code, self.why)}"
 
 
-def note_scope(out_dir: Path, ledger: Path, scope: Scope) -> None:
-    """Leave in a job's folder which ledger, and what of it, is the job's."""
-    record = {"ledger": str(ledger.resolve())} | {name: sorted(ids) for name, ids in asdict(scope).items()}
+def note_scope(out_dir: Path, scopes: Mapping[Path, Scope]) -> None:
+    """Leave in a job's folder which ledgers, and what of them, are the job's."""
+    record = [
+        {"ledger": str(ledger.resolve())} | {name: sorted(ids) for name, ids in asdict(scope).items()}
+        for ledger, scope in scopes.items()
+    ]
     out_dir.mkdir(parents=True, exist_ok=True)
     temporary = out_dir / f".{SCOPE_FILE}.{os.getpid()}"
     temporary.write_text(json.dumps(record))
@@ -75,12 +78,12 @@ def most_serious(codes: Sequence[int]) -> int:
 
 def report_job(out_dir: Path) -> None:
     """Report on what a failed job has measured, if it came so far; printed, and written to its folder."""
-    contents = list(_measured([out_dir]))
-    if contents and contents[0].observations:
-        report = build_report(contents[0])
+    contents = together(_measured([out_dir]))
+    if contents.observations:
+        report = build_report(contents)
         paths = write_report(report, out_dir)
         print_report(report, Console())
-        paths.append(write_page(report, contents[0].observations, out_dir, read_views(_ledgers([out_dir])))[0])
+        paths.append(write_page(report, contents.observations, out_dir, read_views(_ledgers([out_dir])))[0])
         print(f"\nreport on what was measured: {', '.join(map(str, paths))}")
 
 
@@ -123,9 +126,10 @@ def _ledgers(folders: Sequence[Path]) -> dict[Path, list[Scope]]:
     scopes: dict[Path, list[Scope]] = {}
     for folder in folders:
         if (folder / SCOPE_FILE).exists():
-            record: Mapping[str, Any] = json.loads((folder / SCOPE_FILE).read_text())
-            ids = {one.name: frozenset(record[one.name]) for one in fields(Scope)}
-            scopes.setdefault(Path(record["ledger"]), []).append(Scope(**ids))
+            records: Sequence[Mapping[str, Any]] = json.loads((folder / SCOPE_FILE).read_text())
+            for record in records:
+                ids = {one.name: frozenset(record[one.name]) for one in fields(Scope)}
+                scopes.setdefault(Path(record["ledger"]), []).append(Scope(**ids))
     return scopes
 
 

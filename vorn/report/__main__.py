@@ -16,8 +16,6 @@ from vorn.report.build import build_report
 from vorn.report.terminal import print_report
 from vorn.report.watch import watch
 from vorn.report.write import write_changes, write_page, write_report
-from vorn.snapshots.recorded import recorded_matrix
-from vorn.snapshots.show import print_matrix, write_matrix
 from vorn.stats.plan import SELECT
 from vorn.views import read_views
 
@@ -59,13 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         regraded = regrade(contents, arguments.regrade) if arguments.regrade else None
         contents = regraded.contents if regraded else contents
         report = build_report(contents, changes=changes)
-        matrix = recorded_matrix(contents, alpha=arguments.alpha)
         views = read_views(folders) if arguments.html else ()
     except BadInput as error:
         print(f"vorn.report: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        paths = [*(write_matrix(matrix, arguments.out) if matrix else []), *write_report(report, arguments.out)]
+        paths = write_report(report, arguments.out)
         if arguments.html:
             paths.append(write_page(report, contents.observations, arguments.out, views)[0])
         if regraded:
@@ -75,8 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_REPORT_FAILED
     if not arguments.quiet:
         print_report(report, Console())
-        if matrix:
-            print_matrix(matrix, Console())
         if regraded:
             print(
                 f"\ngraded again by {regraded.rule}: {len(regraded.changes)} of {regraded.graded} outcomes change; "

@@ -20,11 +20,16 @@ from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
 from vorn.report.subtasks import subtask_names, subtask_rows
+from vorn.snapshots.recorded import recorded_matrix
 from vorn.stats import Interval, TestPlan, rate_sequence, wilson
 
 
 def build_report(
-    contents: LedgerContents, plan: TestPlan | None = None, *, changes: Mapping[str, Any] | None = None
+    contents: LedgerContents,
+    plan: TestPlan | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    verdict: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of everything that the ledgers hold.
 
@@ -32,7 +37,8 @@ def build_report(
         contents: of the ledgers.
         plan: what is tested, and how; None takes each evaluation's from the manifests of its runs.
         changes: fields of the plan to replace, whichever it is.
-    Raises: BadInput if there is no observation, or a plan is not legal.
+        verdict: how resumes are judged, as `conf/verdict`; None takes what their latest run recorded.
+    Raises: BadInput if there is no observation, a plan is not legal, or no run recorded how resumes are judged.
     """
     if not contents.observations:
         raise BadInput("the ledgers hold 0 observations: a report needs at least 1; run an evaluation first")
@@ -45,11 +51,13 @@ def build_report(
         looks = [look for look in contents.looks if look.evaluation_id == name]
         resolved = resolve_plan(manifests, plan, changes)
         evaluations.append(_evaluation(group, looks, manifests, resolved))
+    rates = [one.plan.alpha for one in evaluations if one.is_resume]
     return Report(
         evaluations=tuple(evaluations),
         damaged=contents.damaged,
         disagreements=contents.disagreements,
         duplicates=contents.duplicates,
+        matrix=recorded_matrix(contents, alpha=rates[-1], verdict=verdict) if rates else None,
     )
 
 
@@ -57,6 +65,7 @@ def _evaluation(
     observations: Sequence[Observation], looks: Sequence[Look], manifests: Sequence[Manifest], resolved: Resolved
 ) -> EvaluationReport:
     plan = resolved.plan
+    is_resume = any(seen.is_resume for seen in observations)
     by_cell: dict[str, list[Observation]] = {}
     for seen in observations:
         by_cell.setdefault(seen.cell_id, []).append(seen)
@@ -84,13 +93,14 @@ def _evaluation(
         plan_notes=resolved.notes,
         noise=noise,
         # Where a run may stop early, its sign-flip test would not be valid.
-        budgets=() if plan.is_sequential else tuple(budget_rows(tested.cells, columns, plan)),
+        budgets=() if plan.is_sequential or is_resume else tuple(budget_rows(tested.cells, columns, plan)),
         selection=tested.rows,
         subtasks=tuple(subtask_rows(cells, by_cell, lambda group: _cell(group, plan))),
         grid=tuple(grid_rows(cells, by_cell, lambda group: _cell(group, plan))),
         losses=tuple(loss_rows(cells, by_cell, plan)),
         saved=saved_compute(cells, by_cell, pairs, manifests, plan) if plan.is_sequential else None,
         effort=effort(observations, manifests),
+        is_resume=is_resume,
     )
 
 

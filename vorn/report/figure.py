@@ -31,10 +31,10 @@ def draw(report: Report) -> dict[str, bytes]:
 
 
 def build_figure(report: Report) -> Any:
-    """The matplotlib Figure: a panel per evaluation and unit, in the order of the report."""
+    """The matplotlib Figure: a panel per evaluation of KV-cache policies and unit, in the order of the report."""
     panels = [
         (evaluation, unit)
-        for evaluation in report.evaluations
+        for evaluation in report.panels
         for unit in (dict.fromkeys(cell.unit for cell in _pruned(evaluation)) or [""])
     ]
     labels = dict.fromkeys(line.label for evaluation, unit in panels for line in _lines(evaluation, unit))

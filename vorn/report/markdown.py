@@ -5,22 +5,64 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vorn.report.notes import ledger_state, provenance, qualifications
+from vorn.report.resumes.notes import resume_notes, resume_provenance
+from vorn.report.resumes.summaries import verdicts
+from vorn.report.resumes.tables import cell_table, grid, resume_tables
+from vorn.report.resumes.words import how_to_read as how_to_read_resumes
+from vorn.report.resumes.words import lead, legend, notes, title
 from vorn.report.rows import EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
-from vorn.report.tables import CELLS, tables
+from vorn.report.tables import CELLS, Table, tables
 from vorn.report.words import CONTRADICTION, heading, how_to_read
+from vorn.snapshots.matrix import Matrix
+from vorn.snapshots.parts import parts
 
 
 def render(report: Report) -> str:
     """The text of report.md."""
-    ways = list(dict.fromkeys(how_to_read(evaluation.plan) for evaluation in report.evaluations))
+    ways = list(dict.fromkeys(how_to_read(evaluation.plan) for evaluation in report.panels))
     lines = ["# Report", "", *([_text(ways[0]), ""] if len(ways) == 1 else [])]
-    for evaluation in report.evaluations:
+    if report.matrix:
+        lines += _resumes(report.matrix, report.resumes)
+    for evaluation in report.panels:
         own = [_text(how_to_read(evaluation.plan)), ""] if len(ways) > 1 else []
         lines += [f"## {heading(evaluation, report)}", "", *own, *_evaluation(evaluation)]
     if state := ledger_state(report):
         lines += ["## The ledgers", "", *_bullets(state)]
     return "\n".join(lines)
+
+
+def render_matrix(matrix: Matrix) -> str:
+    """The text of matrix.md."""
+    lines = ["# Snapshot policies by workload", "", _text(legend(matrix)), "", *_matrix(matrix, "##")]
+    return "\n".join([*lines, "## Cells", "", *_titled(cell_table(matrix)), *_bullets(notes(matrix))])
+
+
+def _matrix(matrix: Matrix, level: str) -> list[str]:
+    lines = []
+    for part in parts(matrix):
+        table = grid(part)
+        lines += [*([f"{level} {part.title}", ""] if part.title else []), *_table(table.header, table.rows)]
+    return [*lines, "![matrix](matrix.png)", ""]
+
+
+def _resumes(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> list[str]:
+    lines = [f"## {title(matrix)}", "", f"{_text(lead(matrix))}.", "", *_matrix(matrix, "###"), _text(legend(matrix))]
+    lines += ["", "### Which differences are real", ""]
+    for part in parts(matrix):
+        for summary in verdicts(part):
+            lines += _summary(summary)
+    for table in resume_tables(matrix, evaluations):
+        lines += [f"### {table.title}", "", *_titled(table)]
+    if limits := resume_notes(matrix, evaluations):
+        lines += ["### What qualifies this", "", *_bullets(limits)]
+    lines += ["### How it was measured", ""]
+    lines += _bullets([f"{name}: {value}" for name, value in resume_provenance(matrix, evaluations)])
+    return [*lines, "### How to read this", "", _text(how_to_read_resumes(matrix)), ""]
+
+
+def _titled(table: Table) -> list[str]:
+    return [*(_bullets(table.notes) if table.notes else []), *_table(table.header, table.rows)]
 
 
 def _evaluation(evaluation: EvaluationReport) -> list[str]:

@@ -9,6 +9,7 @@ from vorn.records import REFERENCE, Manifest
 from vorn.report.grid import GridRow
 from vorn.report.losses import LossRow
 from vorn.report.subtasks import TaskRow
+from vorn.snapshots.matrix import Matrix
 from vorn.stats import Interval, TestPlan
 
 
@@ -257,6 +258,7 @@ class EvaluationReport:
     losses: tuple[LossRow, ...]
     saved: Saved | None  # None unless the run may stop early
     effort: Effort | None  # None where no ledger says
+    is_resume: bool  # whether its observations are resumes: the report's matrix says what they show
 
     def family(self, name: str) -> list[PairRow]:
         """The comparisons of one of `vorn.stats.FAMILIES`, or those of policies by sub-task."""
@@ -271,6 +273,17 @@ class Report:
     damaged: tuple[DamagedLine, ...]
     disagreements: tuple[Disagreement, ...]
     duplicates: int
+    matrix: Matrix | None  # of all resumes; None if there are none
+
+    @property
+    def panels(self) -> list[EvaluationReport]:
+        """The evaluations of KV-cache policies."""
+        return [one for one in self.evaluations if not one.is_resume]
+
+    @property
+    def resumes(self) -> list[EvaluationReport]:
+        """The evaluations of snapshot policies."""
+        return [one for one in self.evaluations if one.is_resume]
 
     @property
     def cells(self) -> list[CellRow]:

@@ -51,7 +51,9 @@ def _open(pairs: Sequence[PairRow], planned: int | None, plan: TestPlan) -> list
 
 
 def planned_fixtures(manifest: Manifest) -> int | None:
-    """Fixtures that a run was asked for; None where its configuration does not say."""
+    """Fixtures that a run was asked for; None where neither it nor its configuration says."""
+    if manifest.fixtures is not None:
+        return manifest.fixtures
     limit, task = manifest.config.get("limit"), manifest.config.get("task")
     fixtures = task.get("fixtures") if isinstance(task, Mapping) else None
     counts = [count for count in (limit, fixtures) if isinstance(count, int)]

@@ -1,4 +1,4 @@
-"""The report on a terminal: first the cells, then which differences are real, then what qualifies them."""
+"""The report on a terminal: first the matrix or the cells, then which differences are real, then what qualifies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.text import Text
 
 from vorn.report.grid import fits_on_a_map, main_axes
 from vorn.report.notes import ledger_state, qualifications
+from vorn.report.resumes.notes import resume_notes
+from vorn.report.resumes.terminal import print_matrix
 from vorn.report.rows import CellRow, EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
 from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent, printable
@@ -26,7 +28,10 @@ BUDGETS_SHOWN = 3  # the same of budgets to success, which repeat in other words
 def print_report(report: Report, console: Console) -> None:
     """Render `report` on `console`; nothing that a ledger says can command the terminal."""
     report = printable(report)
-    for evaluation in report.evaluations:
+    if report.matrix:
+        print_matrix(report.matrix, console)
+        _print_notes(resume_notes(report.matrix, report.resumes), console)
+    for evaluation in report.panels:
         console.print(Text(f"\n{heading(evaluation, report)}: {evaluation.n_fixtures} fixtures", style="bold"))
         console.print(_cell_table(evaluation, console.width))
         if evaluation.subtasks:

@@ -21,6 +21,7 @@ from vorn.report.savings import planned_fixtures
 from vorn.report.words import counted
 
 TERMINAL_S, LINES_S = 1.0, 30.0  # between two looks, unless asked otherwise
+_COLUMNS = ("fixtures", "hits", "rate", "mean", "errors")
 _NO_LIMIT = 10**9  # fixtures, as tasks say "all that there are": how many these are no manifest tells
 
 
@@ -44,11 +45,15 @@ class Watched:
     evaluation_id: str
     name: str = ""  # model and task, when the first observation has landed
     planned: int | None = None  # the most fixtures that a run was asked for; None where no manifest says so
+    is_resume: bool = False
+    recorded: int | None = None  # the same as a run itself says, and not its configuration
     cells: dict[str, _Tally] = field(default_factory=dict)
     fixtures: set[str] = field(default_factory=set)
 
     def add_run(self, manifest: Manifest) -> None:
         """Another run has begun a segment."""
+        if manifest.fixtures is not None:
+            self.recorded = max(manifest.fixtures, self.recorded or 0)
         planned = planned_fixtures(manifest)
         if planned is not None and planned < _NO_LIMIT:
             self.planned = max(planned, self.planned or 0)
@@ -56,6 +61,7 @@ class Watched:
     def add(self, seen: Observation) -> None:
         """Another observation has landed: the first of a cell and fixture counts, an outcome before an error."""
         self.name = f"{seen.model}, {seen.task}"
+        self.is_resume = self.is_resume or seen.is_resume
         self.fixtures.add(seen.fixture_id)
         outcomes = self.cells.setdefault(seen.cell_id, _Tally(seen.cell, seen.policy)).outcomes
         if outcomes.get(seen.fixture_id) is None:
@@ -63,17 +69,26 @@ class Watched:
 
     @property
     def progress(self) -> str:
-        """`40/100 fixtures`."""
-        n = len(self.fixtures)
-        return f"{n}/{self.planned} fixtures" if self.planned else counted(n, "fixture")
+        """`40/100 fixtures`, `8/48 resumes`; ledgers of resumes that are older than `recorded` tell no plan."""
+        n, noun = len(self.fixtures), "resume" if self.is_resume else "fixture"
+        planned = self.recorded if self.is_resume else self.planned
+        return f"{n}/{planned} {noun}s" if planned else counted(n, noun)
 
     @property
     def rates(self) -> str:
-        """`full 98% vorn 41%`: hit rates of the policies, over their cells."""
+        """`full 98% vorn 41%`: hit rates of the policies, over their cells; of resumes, mean token hits."""
         groups: dict[str, list[float]] = {}
         for tally in self.ordered():
             groups.setdefault(tally.policy, []).extend(tally.done)
-        return " ".join(f"{name} {_rate(done)}" for name, done in groups.items() if done)
+        shown = " ".join(f"{name} {self.rate(done)}" for name, done in groups.items() if done)
+        return f"token hit {shown}" if self.is_resume and shown else shown
+
+    def rate(self, done: Sequence[float]) -> str:
+        """Of some outcomes: `41%`; "" for none."""
+        if not done:
+            return ""
+        hits = sum(done) if self.is_resume else sum(outcome == 1.0 for outcome in done)
+        return f"{hits / len(done):.0%}"
 
     @property
     def errors(self) -> int:
@@ -180,16 +195,13 @@ def _line(watched: Watched) -> str:
 def _cell_table(watched: Watched) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
-    for title in ("fixtures", "hits", "rate", "mean", "errors"):
+    for title in ("resumes", "token hit", "errors") if watched.is_resume else _COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
     for tally in watched.ordered():
         done = tally.done
         mean = f"{sum(done) / len(done):.3f}" if done else ""
         hits, errors = sum(outcome == 1.0 for outcome in done), len(tally.outcomes) - len(done)
-        row = (tally.cell, str(len(done)), str(hits), _rate(done), mean, str(errors or ""))
+        rates = [watched.rate(done)] if watched.is_resume else [str(hits), watched.rate(done), mean]
+        row = (tally.cell, str(len(done)), *rates, str(errors or ""))
         table.add_row(*map(Text, row), style="bold" if tally.policy == REFERENCE else "")
     return table
-
-
-def _rate(done: Sequence[float]) -> str:
-    return f"{sum(outcome == 1.0 for outcome in done) / len(done):.0%}" if done else ""

@@ -1,4 +1,4 @@
-"""A report as files: tables (those of special analyses where they have rows), report.md, the figure, and the page."""
+"""A report as files: tables (those of special analyses where they have rows), report.md, figures, and the page."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from vorn.records import Observation
 from vorn.regrade import Change
 from vorn.report.grid import GridRow
 from vorn.report.losses import LossRow
-from vorn.report.markdown import render
+from vorn.report.markdown import render, render_matrix
 from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
 from vorn.report.subtasks import TaskRow
 from vorn.report.words import printable
+from vorn.snapshots.matrix import MatrixRow
+from vorn.snapshots.sensitivity import Share, shares
 from vorn.views import View
 
 FIGURES = "figures"  # folder of the page's figures
 _OURS = re.compile(
-    r"((\d+-)?(outcomes|granularity|layers|losses|positions|grid(-difference)?|forest-\w+)|matrix-.+)\.(svg|png)"
+    r"((\d+-)?(outcomes|granularity|layers|losses|positions|grid(-difference)?|forest-\w+)|matrix-.+|resumes-[\w-]+)"
+    r"\.(svg|png)"
 )
 
-Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | GridRow | Change
+Row = CellRow | PairRow | BudgetRow | NoiseRow | SelectionRow | LossRow | TaskRow | GridRow | Change | MatrixRow | Share
 
 
 def write_report(report: Report, out_dir: Path) -> list[Path]:
@@ -76,12 +79,22 @@ def write_page(
 
 
 def _figures(report: Report, out_dir: Path) -> list[Path]:
+    """Those of the domains that the report has; an earlier report's are removed."""
     from vorn.report.figure import draw  # matplotlib costs more time than the rest of a report
+    from vorn.report.resumes.figures import draw as draw_matrix
 
-    return [_replace(out_dir / f"outcomes.{form}", image) for form, image in draw(report).items()]
+    images = {
+        "outcomes": draw(report) if report.panels else {},
+        "matrix": draw_matrix(report.matrix) if report.matrix else {},
+    }
+    for name in (name for name, made in images.items() if not made):
+        for form in ("svg", "png"):
+            (out_dir / f"{name}.{form}").unlink(missing_ok=True)
+    return [_replace(out_dir / f"{name}.{form}", data) for name, made in images.items() for form, data in made.items()]
 
 
 def _special(report: Report, out_dir: Path) -> list[Path]:
+    found = shares(report.matrix) if report.matrix else []
     tables: list[tuple[str, type[Row], Sequence[Row]]] = [
         ("budget_to_success", BudgetRow, report.budgets),
         ("noise_floor", NoiseRow, report.noise),
@@ -89,11 +102,19 @@ def _special(report: Report, out_dir: Path) -> list[Path]:
         ("losses", LossRow, report.losses),
         ("tasks", TaskRow, report.subtasks),
         ("grid", GridRow, report.grid),
+        ("matrix", MatrixRow, report.matrix.rows if report.matrix else ()),
+        ("sensitivity", Share, [one for one in found if one.settings > 1]),
     ]
+    texts = {"matrix.md": render_matrix(report.matrix)} if report.matrix else {}
+    if not texts:
+        (out_dir / "matrix.md").unlink(missing_ok=True)
     for name, _, rows in tables:
         if not rows:  # an earlier report's table would be taken for this one's
             (out_dir / f"{name}.csv").unlink(missing_ok=True)
-    return [_replace(out_dir / f"{name}.csv", _csv(kind, rows)) for name, kind, rows in tables if rows]
+    return [
+        *(_replace(out_dir / f"{name}.csv", _csv(kind, rows)) for name, kind, rows in tables if rows),
+        *(_replace(out_dir / name, text.encode()) for name, text in texts.items()),
+    ]
 
 
 def _csv(kind: type[Row], rows: Sequence[Row]) -> bytes:

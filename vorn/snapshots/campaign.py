@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
+from vorn.ledger import LedgerContents, LedgerWriter, Scope, read_ledger
 from vorn.records import Manifest, Observation, digest
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.plan import CampaignPlan, WorkloadPlan
@@ -112,16 +112,21 @@ class Campaign:
                 index += len(instance.fixtures)
         return items
 
+    @property
+    def scopes(self) -> dict[Path, Scope]:
+        """What of each ledger is this campaign's."""
+        fixtures = {
+            one.evaluation_id: frozenset(name for instance in one.instances for name in instance.fixtures)
+            for one in self.plan.workloads
+        }
+        return {
+            self.folder / name: Scope(frozenset(cells), frozenset(one.label for one in cells.values()), fixtures[name])
+            for name, cells in self.cells.items()
+        }
+
     def measured(self) -> LedgerContents:
         """What the ledgers hold of this campaign's cells on its fixtures."""
-        contents = read_ledger(*(self.folder / name for name in self.cells))
-        fixtures = {name for one in self.plan.workloads for inst in one.instances for name in inst.fixtures}
-        ours = [
-            seen
-            for seen in contents.observations
-            if seen.cell_id in self.cells.get(seen.evaluation_id, {}) and seen.fixture_id in fixtures
-        ]
-        return replace(contents, observations=tuple(ours))
+        return Scope.union(self.scopes.values()).of(read_ledger(*self.scopes))
 
     def look(self) -> None:
         """Record in every ledger that a report was made."""

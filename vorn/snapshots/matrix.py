@@ -10,7 +10,6 @@ from vorn.records import REFERENCE, BadInput, Observation, Resume
 from vorn.stats import holm
 from vorn.stats.signflip import SignFlips, sign_flips
 
-GRADE = "token_hit@1"  # outcome of a resume: anchor tokens / prompt tokens
 VERDICTS = ("better", "no harm", "harm", "not shown")
 
 
@@ -22,9 +21,12 @@ class MatrixRow:
     itself, for the reference, and where the baseline was not run.
     """
 
+    evaluation_id: str
     workload: str
     engine: str
+    law: str  # where times come from: the cost law, or "measured"; "" if no resume has an outcome
     setting: str  # placement and order of removal
+    cell_id: str
     cell: str
     policy: str
     pool: str  # "16 slots"; "" for the reference
@@ -38,6 +40,7 @@ class MatrixRow:
     kv_without_state: int  # resumes that matched something and found no state
     evictions: int
     protection_fired: int | None  # evictions whose victim the policy's protection changed
+    logit_difference: float | None  # largest to a cold prefill, without the errors; None where no model was run
     over_unlimited: float | None  # mean time over that of the unlimited pool
     over_bound: float | None  # mean time over that of the bound, a policy that knows the future, in the same pool
     ratio: float | None  # mean time over the baseline's
@@ -103,7 +106,7 @@ def build_matrix(observations: Sequence[Observation], judgement: Judgement) -> M
     """
     groups: dict[str, dict[str, list[Observation]]] = {}
     for seen in observations:
-        if seen.grade == GRADE:
+        if seen.is_resume:
             groups.setdefault(seen.evaluation_id, {}).setdefault(seen.cell_id, []).append(seen)
     if not groups:
         raise BadInput("the ledgers hold 0 resumes: a matrix needs at least 1; run experiment=warm_resume first")
@@ -139,9 +142,12 @@ def _row(
     fired = [resume.protection_fired for resume in found if resume.protection_fired is not None]
     prompts = sum(seen.prompt_tokens or 0 for seen, _ in done)
     return MatrixRow(
+        evaluation_id=first.evaluation_id,
         workload=first.task,
         engine=first.model,
+        law=next((resume.ttft_law for resume in found), ""),
         setting=first.contract,
+        cell_id=first.cell_id,
         cell=first.cell,
         policy=first.policy,
         pool=f"{first.budget} {first.unit}" if first.budget else "",
@@ -155,6 +161,7 @@ def _row(
         kv_without_state=sum(resume.kv_without_state for resume in found),
         evictions=sum(resume.evictions for resume in found),
         protection_fired=sum(fired) if fired else None,
+        logit_difference=max((one.logit_difference for one in found if one.logit_difference is not None), default=None),
         over_unlimited=_over(times, unlimited),
         over_bound=_over(times, bound),
         ratio=None, difference_s=None, difference_low_s=None, difference_high_s=None, p_value=None, p_holm=None,

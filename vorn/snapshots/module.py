@@ -8,11 +8,10 @@ import torch
 from lightning import LightningDataModule, LightningModule
 from torch.utils.data import DataLoader, Dataset
 
-from vorn.records import BadInput, Observation, Resume
+from vorn.records import RESUME_GRADE, BadInput, Observation, Resume
 from vorn.snapshots.campaign import Campaign, WorkItem
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.engine import Engine, Outcome
-from vorn.snapshots.matrix import GRADE
 from vorn.snapshots.requests import Request
 
 
@@ -78,7 +77,7 @@ class ResumeModule(LightningModule):
             budget=cell.budget,
             budget_tokens=prompt if cell.is_reference else int(cell.budget),
             replica_of="",
-            grade=GRADE,
+            grade=RESUME_GRADE,
             outcome=None if problem or not found else found.anchor / prompt,
             completion=outcome.completion if outcome else "",
             answer_graded="",

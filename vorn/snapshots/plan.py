@@ -30,6 +30,7 @@ class WorkloadPlan:
     task: str  # `strand`, with the sizes that differ from its file
     identity: Mapping[str, Any]  # all that its cells share and that can change an outcome
     instances: tuple[Instance, ...]
+    repeats: int  # seeds that drew what an earlier one had drawn: no further evidence, and left out
     cells: tuple[SnapshotCell, ...]  # the reference first
 
     @property
@@ -80,6 +81,7 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
             settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
             draw = instantiate(settings, _convert_="all")
             task = _label(name, settings)
+            instances = _distinct(draw.instance(f"{task}/seed{seed}", seed, placement) for seed in seeds)
             cells = (_reference(node["pool"]), *_cells(policies, node["pool"], slots or 1))
             _refuse_doubles(cells)
             workloads.append(
@@ -91,7 +93,8 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
                         "engine": engine,
                         **({} if _has_model(engine) else {"cost": node["cost"]}),
                     },
-                    instances=tuple(draw.instance(f"{task}/seed{seed}", seed, placement) for seed in seeds),
+                    instances=instances,
+                    repeats=len(seeds) - len(instances),
                     cells=cells,
                 )
             )
@@ -105,6 +108,14 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
         engine=engine,
         verdict=verdict,
     )
+
+
+def _distinct(drawn: Iterator[Instance]) -> tuple[Instance, ...]:
+    """Those that differ in more than names: a trace is the same for every seed, as is a workload without spread."""
+    found: dict[tuple[object, ...], Instance] = {}
+    for instance in drawn:
+        found.setdefault(instance.shape, instance)
+    return tuple(found.values())
 
 
 def _refuse_other_job() -> None:

@@ -52,6 +52,22 @@ class Instance:
         """Names of the measured requests, in order."""
         return [request.measured for request in self.requests if request.measured]
 
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """All that decides what is stored, matched and evicted: sizes, sessions, and which prefixes are shared."""
+        places: dict[int, int] = {}
+        return tuple(
+            (
+                one.session,
+                tuple(places.setdefault(chain, len(places)) for chain in one.full.chains),
+                tuple(one.full.ends),
+                one.prompt.tokens,
+                one.matched,
+                bool(one.measured),
+            )
+            for one in self.requests
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that is asked, so that a fixture that changed is refused."""

@@ -21,6 +21,7 @@ from vorn.snapshots.campaign import Campaign
 from vorn.snapshots.engine import Engine, Simulated
 from vorn.snapshots.module import CampaignData, ResumeModule
 from vorn.snapshots.plan import CampaignPlan
+from vorn.sweeps import note_scope
 
 
 def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
@@ -33,13 +34,19 @@ def evaluate(cfg: DictConfig, plan: CampaignPlan, out_dir: Path) -> int:
     engine = make_engine(plan)
 
     def manifest(evaluation_id: str) -> Manifest:
-        return make_manifest(evaluation_id, settings, dtype=engine.dtype, device=engine.device)
+        planned = len(campaign.scopes[campaign.folder / evaluation_id].fixture_ids)
+        return make_manifest(evaluation_id, settings, dtype=engine.dtype, device=engine.device, fixtures=planned)
 
     campaign = Campaign(plan, Path(cfg.ledger_dir), manifest, out_dir)
     todo = campaign.todo()
     callbacks = make_callbacks(cfg.callbacks, campaign)
+    note_scope(out_dir, campaign.scopes)
     campaign.loggers.extend(make_loggers(cfg, campaign))
     instances = sum(len(one.instances) for one in plan.workloads)
+    for one in plan.workloads:
+        if one.repeats:
+            drawn = one.repeats + len(one.instances)
+            print(f"{one.task}: {one.repeats} of {drawn} seeds draw what an earlier one drew, and are left out")
     try:
         if todo:
             rest = "; the rest is measured" if len(todo) < instances else ""

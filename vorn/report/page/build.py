@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,6 +17,7 @@ from vorn.report.figure import build_figure
 from vorn.report.notes import ledger_state, provenance, qualifications
 from vorn.report.page import captions
 from vorn.report.page.cost import cost_table, shared_cost
+from vorn.report.page.drawing import Drawing, draw
 from vorn.report.page.fixtures import Shown, fixture_bytes, shown_fixtures
 from vorn.report.page.forest import forest_figure
 from vorn.report.page.granularity import granularity_figure
@@ -26,27 +26,13 @@ from vorn.report.page.layers import layers_figure
 from vorn.report.page.losses import losses_figure
 from vorn.report.page.matrix import matrix_figure, shared_tasks
 from vorn.report.page.positions import positions_figure
+from vorn.report.page.resumes import resume_section
 from vorn.report.rows import EvaluationReport, Report
-from vorn.report.style import drawing, images, inline
+from vorn.report.style import drawing
 from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
 from vorn.report.tables import CELLS, GRID, SUBTASKS, Table, tables
 from vorn.report.words import CONTRADICTION, LOSSES, heading, how_to_read
 from vorn.views import View
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A figure with the sentence below it."""
-
-    name: str  # of its files, without ending; unique in the report
-    title: str
-    caption: str
-    files: dict[str, bytes]  # by format, "svg" and "png"
-
-    @property
-    def svg(self) -> Markup:
-        """As an element of the page."""
-        return Markup(inline(self.files["svg"], self.name, f"{self.title}. {self.caption}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +115,24 @@ def build_page(report: Report, observations: Sequence[Observation], views: Seque
         views: of the fixtures whose prompts can be shown; those of other evaluations are left out.
     """
     with drawing():
-        sections = [_section(one, report, observations, views, index) for index, one in enumerate(report.evaluations)]
+        sections = [_section(one, report, observations, views, index) for index, one in enumerate(report.panels)]
+        resumes = resume_section(report.matrix, report, observations) if report.matrix else None
         matrices = [
-            _drawing(f"matrix-{_slug(task)}", f"Models, {task}", captions.matrix_caption(group), matrix_figure(group))
+            draw(f"matrix-{_slug(task)}", f"Models, {task}", captions.matrix_caption(group), matrix_figure(group))
             for task, group in shared_tasks(report).items()
         ]
     drawings = [*(one for section in sections for one in section.drawings.values()), *filter(None, matrices)]
+    drawings += resumes.drawings if resumes else []
     script = _resource("report.js")
     html = (
         _environment()
         .get_template("report.html.j2")
         .render(
             sections=sections,
+            titles=[*([resumes.title] if resumes else []), *(one.title for one in sections)],
+            resumes=resumes,
             matrices=list(filter(None, matrices)),
-            ways=list(dict.fromkeys(how_to_read(one.plan) for one in report.evaluations)),
+            ways=list(dict.fromkeys(how_to_read(one.plan) for one in report.panels)),
             state=ledger_state(report),
             style=Markup(_resource("report.css")),
             script=Markup(script),
@@ -160,7 +150,7 @@ def _section(
     own = [seen for seen in observations if seen.evaluation_id == evaluation.evaluation_id]
     own_views = [view for view in views if view.evaluation_id == evaluation.evaluation_id]
     budgets = budget_summary(evaluation)
-    prefix = f"{index + 1}-" if len(report.evaluations) > 1 else ""
+    prefix = f"{index + 1}-" if len(report.panels) > 1 else ""
     return Section(
         key=f"e{index + 1}",
         evaluation=evaluation,
@@ -183,7 +173,7 @@ def _section(
 def _drawings(
     evaluation: EvaluationReport, report: Report, views: Sequence[View], prefix: str
 ) -> Iterator[tuple[str, Drawing]]:
-    alone = Report(evaluations=(evaluation,), damaged=(), disagreements=(), duplicates=0)
+    alone = Report(evaluations=(evaluation,), damaged=(), disagreements=(), duplicates=0, matrix=None)
     noted = captions.outcomes_caption(evaluation)
     candidates = [("outcomes", "Outcome against budget", noted, build_figure(alone) if noted else None)]
     for name, title in TITLES.items():
@@ -210,12 +200,8 @@ def _drawings(
         ("losses", LOSSES, "", losses),
     ]
     for key, title, caption, figure in candidates:
-        if made := _drawing(prefix + key, title, caption, figure):
+        if made := draw(prefix + key, title, caption, figure):
             yield key, made
-
-
-def _drawing(name: str, title: str, caption: str, figure: Any) -> Drawing | None:
-    return None if figure is None else Drawing(name, title, caption, images(figure))
 
 
 def _slug(text: str) -> str:

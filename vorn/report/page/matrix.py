@@ -15,7 +15,7 @@ from vorn.report.words import outcome_name
 def shared_tasks(report: Report) -> dict[str, list[EvaluationReport]]:
     """Evaluations by task, where it has several models."""
     groups: dict[str, list[EvaluationReport]] = {}
-    for evaluation in report.evaluations:
+    for evaluation in report.panels:
         groups.setdefault(evaluation.task, []).append(evaluation)
     return {task: group for task, group in groups.items() if len({one.model for one in group}) > 1}
 

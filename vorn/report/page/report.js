@@ -123,6 +123,11 @@
       fixtures = data.fixtures.filter((fixture) => !split.checked || isSplit(fixture));
       pick.replaceChildren(
         ...fixtures.map((fixture, index) => {
+          if (data.columns) {
+            const option = make("option", fixture.id);
+            option.value = String(index);
+            return option;
+          }
           const done = fixture.cells.filter((one) => one.outcome !== null);
           const hits = done.filter((one) => one.outcome === 1).length;
           const option = make("option", `${fixture.id}: ${hits} of ${done.length} hits${fixture.view ? "" : ", no prompt"}`);
@@ -181,6 +186,7 @@
     function verdict(one) {
       if (!one) return make("span", "not measured", "quiet");
       if (one.outcome === null) return make("span", "error", "failed");
+      if (data.columns) return make("span", `${(100 * one.outcome).toFixed(1)} %`);
       if (one.outcome === 1) return make("span", "hit", "hit");
       return make("span", one.outcome === 0 ? "miss" : one.outcome.toPrecision(3), "miss");
     }
@@ -194,8 +200,10 @@
       const head = make("tr");
       const has = (name) => fixture.cells.some((one) => one[name] !== null);
       const known = [["kept", "kept tokens"], ["evidence", "evidence kept"]].filter(([name]) => has(name));
-      for (const name of ["cell", "outcome", "completion", "graded"]) head.append(make("th", name));
-      for (const [, name] of known) head.append(make("th", name, "number"));
+      const said = fixture.cells.some((one) => one.completion || one.error) || !data.columns ? ["completion"] : [];
+      const words = data.columns ? ["cell", "token hit", ...said] : ["cell", "outcome", "completion", "graded"];
+      for (const name of words) head.append(make("th", name));
+      for (const name of data.columns ?? known.map(([, name]) => name)) head.append(make("th", name, "number"));
       [...head.cells].forEach((cell) => (cell.style.padding = ".4rem .6rem"));
       const rows = fixture.cells.map((one) => {
         const row = make("tr", undefined, fixture.view && chosen?.includes(one.cell) ? "chosen" : "");
@@ -205,9 +213,10 @@
         row.append(
           make("td", data.cells[one.cell].label),
           outcome,
-          make("td", one.error ?? one.completion + more, "said"),
-          make("td", one.graded, "said"),
+          ...(said.length ? [make("td", one.error ?? one.completion + more, "said")] : []),
+          ...(data.columns ? [] : [make("td", one.graded, "said")]),
           ...known.map(([name]) => make("td", measure(name, one[name]), "number")),
+          ...(data.columns ?? []).map((_, place) => make("td", String(one.values?.[place] ?? ""), "number")),
         );
         return row;
       });

@@ -1,0 +1,243 @@
+"""Resumes in a report. Oracle: loops over the JSON lines of the ledger and the standard library's HTML parser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import defaultdict
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import make_config, make_contents, make_manifest, resume_cell, run_cell
+
+from vorn.ledger import LedgerWriter
+from vorn.records import Observation
+from vorn.regrade import regrade
+from vorn.report import build_report
+from vorn.report.__main__ import main
+from vorn.report.page import build_page
+from vorn.report.resumes.summaries import out_of_reach, verdicts
+from vorn.report.resumes.tables import resume_tables
+from vorn.snapshots.matrix import Judgement, build_matrix
+from vorn.snapshots.parts import parts
+
+VERDICT = {"baseline": "forecast", "bound": "clairvoyant", "margin": 0.05, "seed": 0}
+HOW = Judgement(**VERDICT, alpha=0.05)
+FACTORS = {"full": 0.25, "forecast": 1.0, "good": 0.5, "bad": 1.5, "same": 1.0, "clairvoyant": 0.3}
+KV_WORDS = re.compile(r"\bhits\b|\bkept\b|evidence|\bbudgets?\b|hit rate|\bloss", re.IGNORECASE)
+
+
+class Tables(HTMLParser):
+    """Tables by the title of what holds them, as lists of texts; ids, targets, and the text that a reader sees."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.seen: list[str] = []
+        self.ids: list[str] = []
+        self.targets: set[str] = set()
+        self._title, self._inside, self._silent = "", False, 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.targets |= {(given.get("href") or "")[1:]} if tag == "a" else set()
+        self._silent += tag in ("script", "style")
+        self._title = given.get("data-title") or self._title
+        if tag == "table" and self._title:
+            self.tables[self._title] = []
+        if tag == "tr" and self._title in self.tables:
+            self.tables[self._title].append([])
+        if tag in ("td", "th") and self.tables.get(self._title):
+            self.tables[self._title][-1].append("")
+            self._inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("script", "style")
+        self._inside = self._inside and tag not in ("td", "th")
+        self._title = "" if tag == "table" else self._title
+
+    def handle_data(self, data: str) -> None:
+        self.seen += [] if self._silent else [data]
+        if self._inside:
+            self.tables[self._title][-1][-1] += data
+
+
+def campaign(evaluation: str, workload: str, pool: str, scale: float, contract: str = "grid=8, swap") -> list[Any]:
+    """Every policy on eight instances of three resumes, each time its factor of the baseline's."""
+    cells: list[Observation] = []
+    for number, (policy, factor) in enumerate(FACTORS.items()):
+        times = {f"{workload}/i{n}": [scale * factor * (1 + n + m / 2) for m in range(3)] for n in range(8)}
+        cells += resume_cell(
+            policy, times, evaluation_id=evaluation, task=workload, budget=pool, replay=10 * number, law="Affine(1)",
+            contract="" if policy == "full" else contract, evictions=0 if policy == "full" else 2,
+            fired={"good": 1, "same": 0}.get(policy), outcome=0.5,
+        )  # fmt: skip
+    return cells
+
+
+def write(folder: Path, cells: list[Observation], **manifest: Any) -> None:
+    config = make_config(families=["vs_full"]) | {"verdict": VERDICT}
+    for name in dict.fromkeys(one.evaluation_id for one in cells):
+        made = make_manifest(evaluation_id=name, config=config, **manifest)
+        writer = LedgerWriter(folder / name, lambda made=made: made)  # type: ignore[misc]
+        writer.append([one for one in cells if one.evaluation_id == name])
+        writer.close()
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The observations as they stand on disk."""
+    found = [json.loads(line) for path in sorted(folder.rglob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [one for one in found if one["kind"] == "observation"]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def test_the_page_begins_with_the_matrix_and_holds_the_ledger_s_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "led", [*campaign("e0", "deep", "16", 1.0), *campaign("e1", "wide", "8", 3.0)])
+    assert main([str(tmp_path / "led"), "--html", "--out", str(tmp_path / "out")]) == 0
+    page = Tables((tmp_path / "out" / "report.html").read_text())
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    sums: dict[tuple[str, str], list[tuple[int, ...]]] = defaultdict(list)
+    for one in lines(tmp_path / "led"):
+        key, resume = (one["task"], one["policy"]), one["resume"]
+        times[key].append(resume["ttft_s"])
+        sums[key].append((resume["replay_tokens"], resume["anchor_tokens"], one["prompt_tokens"], resume["evictions"],
+                          resume["protection_fired"] or 0, resume["kv_without_state"]))  # fmt: skip
+    assert next(iter(page.tables)) == "matrix"
+    head, *rows = page.tables["matrix"]
+    assert head == ["policy", "deep, 16 slots", "wide, 8 slots"]
+    words = {
+        "forecast": "baseline",
+        "good": "+ better",
+        "bad": "- harm",
+        "same": "= no harm",
+        "clairvoyant": "+ better",
+    }
+    assert [row[0] for row in rows] == list(FACTORS)
+    for policy, *entries in rows:
+        for workload, entry in zip(("deep", "wide"), entries, strict=True):
+            own, base, full, bound = (
+                mean(times[workload, name]) for name in (policy, "forecast", "full", "clairvoyant")
+            )
+            beside = [f"{own:.2f} s", f"{own / full:.2f} x full", f"{own / bound:.2f} x clairvoyant"]
+            beside = beside[:2] if policy == "clairvoyant" else beside
+            expected = f"{own:.2f} s" if policy == "full" else f"{own / base:.2f} {words[policy]} {', '.join(beside)}"
+            assert entry == expected
+    names, *cells = page.tables["Cells"]
+    assert len(cells) == 2 * len(FACTORS)
+    for row in (dict(zip(names, cell, strict=True)) for cell in cells):
+        key = (row["workload"], row["cell"].partition("/")[0])
+        replay, anchor, prompt, evictions, fired, lost = (sum(column) for column in zip(*sums[key], strict=True))
+        assert (row["resumes"], row["evictions"], row["KV without state"]) == ("24", str(evictions), str(lost))
+        assert row["replay tokens"] == f"{replay / 24:.0f}"
+        assert row["token hit"] == f"{anchor / prompt:.1%}"
+        assert row["fired"] == (str(fired) if key[1] in ("good", "same") else "")
+        assert row["mean s"] == f"{mean(times[key]):.3g}"
+    said = capsys.readouterr().out
+    assert "same/16 on deep, same/8 on wide" in " ".join(said.split())
+    for text in (" ".join(page.seen), (tmp_path / "out" / "report.md").read_text(), said):
+        assert KV_WORDS.search(text.replace(str(tmp_path), "")) is None
+    assert len(page.ids) == len(set(page.ids))
+    assert page.targets <= set(page.ids)
+    assert not (tmp_path / "out" / "outcomes.png").exists()
+    pictures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert pictures == {f"resumes-{name}.{form}" for name in ("matrix", "differences") for form in ("svg", "png")}
+
+
+def test_a_figure_says_verdicts_in_words_and_ratios_on_a_logarithmic_scale(tmp_path: Path) -> None:
+    cells = [*campaign("e0", "deep", "16", 1.0)]
+    contents = make_contents(*cells)
+    page = build_page(build_report(contents, verdict=VERDICT), cells)
+    (heat,) = (one for one in page.drawings if one.name == "resumes-matrix")
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", heat.files["svg"].decode())
+    assert {"0.50 + better", "1.50 - harm", "1.00 = no harm", "1.00 baseline", "0.30 + better"} <= set(texts)
+    ticks = [text for text in texts if text in ("0.125", "0.25", "0.5", "1", "2", "4", "8")]
+    assert len(ticks) == 7
+
+
+def test_both_domains_on_one_page_keep_their_tables(tmp_path: Path) -> None:
+    cells = [*run_cell("11", policy="full"), *run_cell("10"), *campaign("e9", "deep", "16", 1.0)]
+    write(tmp_path / "led", cells)
+    (tmp_path / "out").mkdir()
+    assert main([str(tmp_path / "led"), "--html", "--quiet", "--out", str(tmp_path / "out")]) == 0
+    page = Tables((tmp_path / "out" / "report.html").read_text())
+    assert list(page.tables)[:2] == ["matrix", "Cells"]
+    assert {"outcome against budget", "evidence kept"} & {text.lower() for text in page.tables["Cells"][0]}
+    assert len(page.ids) == len(set(page.ids))
+    assert page.targets <= set(page.ids)
+    for name in ("outcomes.png", "matrix.png", "matrix.md", "matrix.csv"):
+        assert (tmp_path / "out" / name).stat().st_size
+    assert main([str(tmp_path / "led" / "e0"), "--quiet", "--out", str(tmp_path / "out")]) == 0
+    assert not list((tmp_path / "out").glob("matrix.*"))  # of the earlier report
+    with (tmp_path / "out" / "cells.csv").open() as file:
+        assert {row["task"] for row in csv.DictReader(file)} == {"niah"}
+
+
+def test_each_setting_has_its_own_reference_and_pools_are_kept_apart() -> None:
+    """Worked out by hand: the reference of a setting is a quarter of its own baseline, whatever stands elsewhere."""
+    fine, coarse = campaign("e0", "deep", "16", 1.0, "grid=8, swap"), campaign("e1", "deep", "16", 9.0, "grid=64, swap")
+    hidden = campaign("e2", "deep", "16", 5.0, "grid=64, swap")
+    small = [one for one in campaign("e0", "deep", "4", 2.0, "grid=8, swap") if one.policy != "full"]
+    base = mean([1 + n + m / 2 for n in range(8) for m in range(3)])
+    found = {part.title: part for part in parts(build_matrix([*fine, *small, *coarse, *hidden], HOW))}
+    assert list(found) == [
+        "16 slots, grid=8, swap", "4 slots, grid=8, swap", "grid=64, swap", "grid=64, swap, evaluation e2"
+    ]  # fmt: skip
+    for part, (reference, baseline) in zip(found.values(), ((1, 1), (1, 2), (9, 9), (5, 5)), strict=True):
+        assert part.policies == list(FACTORS)
+        full, forecast = part.row("full", "deep"), part.row("forecast", "deep")
+        assert full is not None and forecast is not None  # noqa: PT018
+        assert full.ttft_s == pytest.approx(reference * base / 4)
+        assert forecast.ttft_s == pytest.approx(baseline * base)
+        assert forecast.over_unlimited == pytest.approx(4 * baseline / reference)
+    assert build_report(make_contents(*fine, *small), verdict=VERDICT).budgets == []
+    report = build_report(make_contents(*fine, *coarse), verdict=VERDICT)
+    assert report.matrix is not None
+    shares = next(table for table in resume_tables(report.matrix, report.resumes) if "Share" in table.title)
+    assert ("deep", "good", "2", "2", "0", "0.50", "0.50", "0.50") in shares.rows
+    assert ("deep", "bad", "2", "0", "2", "1.50", "1.50", "1.50") in shares.rows
+
+
+def test_too_few_instances_are_said_to_show_nothing() -> None:
+    """Five policies: Holm's first step takes 5 * 2 / 2^n at least, which 7 instances miss and 8 reach."""
+    cells = campaign("e0", "deep", "16", 1.0)
+    names = sorted({one.cluster for one in cells})
+    for n, claimed in ((7, False), (8, True)):
+        (part,) = parts(build_matrix([one for one in cells if one.cluster in names[:n]], HOW))
+        (summary,) = verdicts(part)
+        assert [text[:6] for text in out_of_reach(part)] == ([] if claimed else ["deep: "])
+        assert any("cannot show" in text and "workload.seeds=8" in text for text in summary.claims) is not claimed
+        assert ("2 better" in summary.headline) is claimed
+
+
+def test_what_failed_is_named(tmp_path: Path) -> None:
+    cells = campaign("e0", "deep", "16", 1.0)
+    broken = [
+        replace(one, outcome=None, error="off by 3e-5", resume=None) if one.policy == "good" else one for one in cells
+    ]
+    broken[-1] = replace(broken[-1], outcome=None, error="off by 4e-5")
+    for place, one in enumerate(broken):  # the largest is in the resume that failed, and does not count
+        off = place * 1e-7 if one.policy == "clairvoyant" else None
+        if one.resume:
+            broken[place] = replace(one, resume=replace(one.resume, logit_difference=off, ttft_law="measured"))
+    assert regrade(make_contents(*broken), "ruler_all@1").contents.observations == tuple(broken)  # nothing to grade
+    report = build_report(make_contents(*broken), verdict=VERDICT)
+    page = Tables(build_page(report, broken).html)
+    seen = " ".join(page.seen)
+    assert "resumes with errors, left out: good/16 on deep (24), clairvoyant/16 on deep (1)" in seen
+    assert "off by 4e-5" in seen
+    assert ["good", "errors"] in page.tables["matrix"]
+    rows = {row[1]: row for row in page.tables["Cells"]}
+    assert (rows["good/16"][2:5], rows["clairvoyant/16"][2:4]) == (["0", "24", ""], ["23", "1"])
+    assert (rows["good/16"][-1], rows["clairvoyant/16"][-1]) == ("", f"{(len(broken) - 2) * 1e-7:.1e}")
+    assert "times were measured" in seen

@@ -1,0 +1,45 @@
+"""What qualifies the verdicts on resumes, and how they were measured: over all workloads, each fact once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vorn.report.notes import provenance, qualifications
+from vorn.report.resumes.words import notes
+from vorn.report.rows import EvaluationReport
+from vorn.snapshots.matrix import Matrix
+
+
+def resume_notes(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> list[str]:
+    """Of the matrix, then of the evaluations: with their workloads, where they are not the same for all."""
+    found: dict[str, list[str]] = {}
+    for one in evaluations:
+        for line in qualifications(one):
+            found.setdefault(line, []).append(one.task)
+    lines = [
+        line if len(tasks) == len(evaluations) else f"{', '.join(dict.fromkeys(tasks))}: {line}"
+        for line, tasks in found.items()
+    ]
+    return [*notes(matrix), *lines]
+
+
+def resume_provenance(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> list[tuple[str, str]]:
+    """How the verdicts were made, then what the manifests record, with the workloads where they differ."""
+    how = matrix.judgement
+    instances = {name: max(row.n_instances for row in matrix.rows if row.workload == name) for name in matrix.workloads}
+    judged = f"baseline {how.baseline}, bound {how.bound or 'none'}, margin {how.margin:g}, alpha {how.alpha:g}"
+    facts = [
+        ("evaluations", ", ".join(f"{one.task} {one.evaluation_id}" for one in evaluations)),
+        ("instances", ", ".join(f"{name} {count}" for name, count in instances.items())),
+        ("placement, removal", " / ".join(dict.fromkeys(row.setting for row in matrix.rows if row.setting))),
+        ("times", " / ".join(dict.fromkeys(row.law for row in matrix.rows if row.law))),
+        ("verdict", judged),
+    ]
+    found: dict[str, dict[str, list[str]]] = {}
+    for one in evaluations:
+        for name, value in provenance(one):
+            found.setdefault(name, {}).setdefault(value, []).append(one.task)
+    for name, values in found.items():
+        texts = [value if len(values) == 1 else f"{value} ({', '.join(tasks)})" for value, tasks in values.items()]
+        facts.append((name, " / ".join(texts)))
+    return [(name, value) for name, value in facts if value]

@@ -1,0 +1,163 @@
+"""The tables on resumes as text: the same in report.md, in matrix.md and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vorn.records import REFERENCE
+from vorn.report.resumes.words import entry, has_bound
+from vorn.report.rows import EvaluationReport, PairRow
+from vorn.report.tables import Table
+from vorn.report.words import percent, points
+from vorn.snapshots.matrix import Matrix, MatrixRow
+from vorn.snapshots.parts import Part
+from vorn.snapshots.sensitivity import Share, shares
+
+CELLS = "Cells"
+HITS = f"Token hit against {REFERENCE}"
+SHARES = "Share of settings in which a policy wins"
+
+
+def resume_tables(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> Iterator[Table]:
+    """All but the matrix itself: cells, tests, token hits, and what hangs on the setting if there are several."""
+    found = shares(matrix)
+    if any(one.settings > 1 for one in found):
+        yield share_table(found, matrix)
+    yield cell_table(matrix)
+    if any(row.ratio is not None and row.verdict != "baseline" for row in matrix.rows):
+        yield comparison_table(matrix)
+    if pairs := [pair for one in evaluations for pair in one.family("vs_full")]:
+        yield _hit_table(pairs, matrix)
+
+
+def grid(part: Part) -> Table:
+    """Policies by workloads."""
+    header = ("policy", *(", ".join(filter(None, (one, part.pool(one)))) for one in part.workloads))
+    rows = [(policy, *(entry(part.row(policy, one)) for one in part.workloads)) for policy in part.policies]
+    return Table(part.title, header, tuple(rows))
+
+
+def cell_table(matrix: Matrix) -> Table:
+    """What each cell did on each workload."""
+    bound = matrix.judgement.bound if has_bound(matrix) else ""
+    failed = any(row.n_errors for row in matrix.rows)
+    header = (
+        *_where_header(matrix), "resumes", *(["errors"] if failed else []), "mean s", "max s", f"over {REFERENCE}",
+        *([f"over {bound}"] if bound else []), "replay tokens", "token hit", "KV without state", "evictions", "fired",
+        *(["largest logit difference"] if _has_model(matrix) else []),
+    )  # fmt: skip
+    rows = [(*_where(row, matrix), *_cell(row, bool(bound), failed)) for row in matrix.rows]
+    if _has_model(matrix):
+        exact = ["" if row.logit_difference is None else f"{row.logit_difference:.1e}" for row in matrix.rows]
+        rows = [(*row, one) for row, one in zip(rows, exact, strict=True)]
+    return Table(CELLS, header, tuple(rows))
+
+
+def comparison_table(matrix: Matrix) -> Table:
+    """What the verdicts follow from."""
+    how = matrix.judgement
+    header = (
+        *_where_header(matrix), "instances", "ratio", "difference s", percent(1 - how.alpha), "p", "p(Holm)",
+        "p(Holm) no harm", "p(Holm) harm", "verdict",
+    )  # fmt: skip
+    rows = [row for row in matrix.rows if row.verdict not in ("baseline", "reference")]
+    title = f"Time to the first token against {how.baseline}"
+    return Table(title, header, tuple((*_where(row, matrix), *_test(row)) for row in rows))
+
+
+def share_table(found: Sequence[Share], matrix: Matrix) -> Table:
+    """How often each policy wins over the settings, and how its ratio varies."""
+    header = ("workload", "policy", "settings", "better", "harm", "least ratio", "median", "most")
+    rows = [
+        (
+            one.workload, one.policy, str(one.settings), str(one.better), str(one.harm), f"{one.least:.2f}",
+            f"{one.median:.2f}", f"{one.most:.2f}",
+        )
+        for one in found
+    ]  # fmt: skip
+    note = (
+        f"In how many settings (sizes, placement, pool, order of removal) a policy is shown to be better than "
+        f"{matrix.judgement.baseline}, in how many to do harm, and the ratio of mean times over them."
+    )
+    return Table(SHARES, header, tuple(rows), (note,))
+
+
+def _has_model(matrix: Matrix) -> bool:
+    return any(row.logit_difference is not None for row in matrix.rows)
+
+
+def _has_settings(matrix: Matrix) -> bool:
+    laws = {row.law for row in matrix.rows if row.law}
+    return len(laws) > 1 or len({(row.setting, row.engine) for row in matrix.rows if row.pool}) > 1
+
+
+def _where_header(matrix: Matrix) -> tuple[str, ...]:
+    return ("workload", "cell", *(["setting"] if _has_settings(matrix) else []))
+
+
+def _where(row: MatrixRow, matrix: Matrix) -> tuple[str, ...]:
+    """With the setting where there are several; a reference has that of its evaluation."""
+    if not _has_settings(matrix):
+        return (row.workload, row.cell)
+    own = [one.setting for one in matrix.rows if one.evaluation_id == row.evaluation_id and one.setting]
+    laws = {one.law for one in matrix.rows if one.law}
+    setting = row.setting or "; ".join(dict.fromkeys(own))
+    return (row.workload, row.cell, f"{setting}, {row.law}" if len(laws) > 1 else setting)
+
+
+def _cell(row: MatrixRow, bounded: bool, failed: bool) -> tuple[str, ...]:
+    counts = (str(row.n_resumes), *([str(row.n_errors or "")] if failed else []))
+    if not row.n_resumes:
+        return (*counts, *[""] * (8 + bounded))
+    over = (row.over_unlimited, *([row.over_bound] if bounded else []))
+    return (
+        *counts,
+        f"{row.ttft_s:.3g}",
+        f"{row.ttft_max_s:.3g}",
+        *("" if one is None else f"{one:.2f}" for one in over),
+        f"{row.replay_tokens:.0f}",
+        f"{row.token_hit:.1%}",
+        str(row.kv_without_state),
+        str(row.evictions),
+        "" if row.protection_fired is None else str(row.protection_fired),
+    )
+
+
+def _test(row: MatrixRow) -> tuple[str, ...]:
+    if row.ratio is None:
+        return (str(row.n_instances), *[""] * 7, "not tested")
+    ps = (row.p_value, row.p_holm, row.p_harmless_holm, row.p_harm_holm)
+    return (
+        str(row.n_instances),
+        f"{row.ratio:.3f}",
+        f"{row.difference_s:+.3f}",
+        f"{row.difference_low_s:.3f} to {row.difference_high_s:.3f}",
+        *("" if p is None else f"{p:.2g}" for p in ps),
+        row.verdict,
+    )
+
+
+def _hit_table(pairs: Sequence[PairRow], matrix: Matrix) -> Table:
+    """Mean token hits, tested as other outcomes are; whole workload instances are flipped here too."""
+    rows = {row.cell_id: row for row in matrix.rows}
+    header = (*_where_header(matrix), "resumes", "points", percent(1 - pairs[0].alpha), "p", "p(Holm)", "real")
+    return Table(HITS, header, tuple((*_where(rows[pair.lhs_id], matrix), *_hit(pair)) for pair in pairs))
+
+
+def _hit(pair: PairRow) -> tuple[str, ...]:
+    if pair.difference is None or pair.p_value is None or pair.p_holm is None:
+        return (str(pair.n), *[""] * 4, "not tested")
+    return (
+        str(pair.n),
+        points(pair.difference, pair.n, signed=True),
+        _range(pair),
+        f"{pair.p_value:.2g}",
+        f"{pair.p_holm:.2g}",
+        "yes" if pair.is_real else "not shown",
+    )
+
+
+def _range(pair: PairRow) -> str:
+    if pair.difference_low is None or pair.difference_high is None:
+        return ""
+    return f"{points(pair.difference_low, pair.n)} to {points(pair.difference_high, pair.n)}"
