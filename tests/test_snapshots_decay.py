@@ -105,6 +105,25 @@ def test_the_command_writes_every_head(tmp_path: Path, capsys: pytest.CaptureFix
     assert all((tmp_path / name).stat().st_size for name in ("decay.png", "decay.svg"))
     assert main(["tiny/mamba2", "--text", "x"]) == 1
     assert "--text='x' without --prefill" in capsys.readouterr().err
+    assert main(["tiny/mamba2", "--prefill", "0"]) == 1
+    assert "--prefill=0: legal is at least 1 token" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::UserWarning:transformers")
+def test_a_model_in_a_folder_is_as_the_one_that_was_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model("nemotron_h").save_pretrained(tmp_path)
+    said = []
+    for name in ("tiny/nemotron_h", str(tmp_path)):
+        assert main([name, "--prefill", "30"]) == 0
+        said.append(capsys.readouterr().out.splitlines()[-1])
+    assert said[0] == said[1]
+    text = tmp_path / "text.txt"
+    text.write_text("The lake lies still.")
+    assert main([str(tmp_path), "--prefill", "3", "--text", str(text)]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "vorn.snapshots.decay:" in line]
+    assert "has no tokenizer (" in line
+    assert line.endswith("leave --text out to read random tokens")
 
 
 def test_a_text_is_cut_into_prompts(tmp_path: Path, pocket_tokenizer: Any) -> None:

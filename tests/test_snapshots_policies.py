@@ -59,6 +59,7 @@ OPERATIONS = st.lists(
         st.integers(0, 2),
         st.sampled_from(["grid", "grid", "tail", "sibling", "leaf"]),
     ),
+    min_size=20,
     max_size=40,
 )
 

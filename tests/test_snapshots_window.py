@@ -92,3 +92,11 @@ def test_the_command_prints_and_writes_and_refuses(tmp_path: Path, capsys: pytes
     assert "--tau=31: legal is 1 to --matched=30" in capsys.readouterr().err
     with pytest.raises(BadInput, match=r"--matched=34 of prompts of 34 tokens: legal is 1 to 33"):
         fidelities(Reader(tiny_model("mamba2")), [[1] * 34], [4], matched=34, new_tokens=2)
+
+
+def test_what_cannot_resume_exactly_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A window beside a resume that has lost its state would say nothing."""
+    assert main(["tiny/jamba", "--tau", "4", "--matched", "30", "--tokens", "34", "--prompts", "1"]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "JambaForCausalLM loses its recurrent state" in said.err

@@ -185,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if chosen.text and chosen.prefill is None:
             raise BadInput(f"--text={str(chosen.text)!r} without --prefill: legal is both; say how many tokens to read")
+        if chosen.prefill is not None and chosen.prefill < 1:
+            raise BadInput(f"--prefill={chosen.prefill}: legal is at least 1 token; leave it out for parameters alone")
         model = load_model(chosen.model, revision=None)
         envelope, prefill = envelopes(model), None
         if chosen.prefill is not None:

@@ -33,13 +33,14 @@ def prompts(model: str, vocabulary: int, *, tokens: int, count: int, text: Path 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise BadInput(
-            f"--text={str(text)!r}: model {model!r} has no tokenizer ({error}); leave --text out to read random tokens"
+            f"--text={str(text)!r}: model {model!r} has no tokenizer ({reason}); leave --text out to read random tokens"
         ) from error
     ids: list[int] = tokenizer(text.read_text(), add_special_tokens=False)["input_ids"]
     if len(ids) < tokens * count:
         raise BadInput(
             f"--text={str(text)!r} has {len(ids)} tokens, and {count} prompts of {tokens} take {tokens * count}: give "
-            "a longer text, or lower --tokens or --prompts"
+            "a longer text, or read fewer tokens"
         )
     return [ids[number * tokens : (number + 1) * tokens] for number in range(count)]
