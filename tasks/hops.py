@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from tasks import prose
 from tasks.drafts import Draft, Generated, Writing, check_whole
@@ -57,10 +57,9 @@ class Hops(Generated):
         ]
         rng.shuffle(facts)
         depths = sorted(rng.random() for _ in facts)
-        pool = [prose.sentence(rng) for _ in range(max(0, self.prompt_tokens) // 4)]
         thing, town = chains[0][0], towns[0]
 
-        def make(count: int) -> Draft:
+        def make(pool: Sequence[str], count: int) -> Draft:
             return Draft(
                 context=_among(pool[:count], facts, depths),
                 question=f"\nQuestion: In which town is the {thing}?",
@@ -69,7 +68,11 @@ class Hops(Generated):
                 metadata={"hops": self.hops, "chains": self.chains},
             )
 
-        return self.fitted(make, [" " + sentence for sentence in pool])
+        for pool in prose.pools(rng, max(0, self.prompt_tokens) // 4):
+            draft = self.fitted(partial(make, pool), [" " + sentence for sentence in pool])
+            if pool and pool[-1] not in draft.context.text:  # not all of them fit
+                break
+        return draft
 
 
 @cache

@@ -84,8 +84,10 @@ class NiahMultikey:
             for number, (key, value) in enumerate(zip(keys, values, strict=True))
         ]
         needles.sort(key=lambda needle: needle.depth)
-        pool = [prose.sentence(rng) for _ in range(self.context_tokens // 4)]
-        count = self._fitting(pool, needles)
+        for pool in prose.pools(rng, self.context_tokens // 4):
+            count = self._fitting(pool, needles)
+            if count < len(pool):
+                break
         return self._assemble(f"{self.name}/seed{self.seed}/{index}", pool[:count], needles)
 
     def _fitting(self, pool: Sequence[str], needles: Sequence[_Needle]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Iterator
 
 ADJECTIVES = tuple(
     """
@@ -97,6 +98,17 @@ def sentence(rng: random.Random) -> str:
         time=time,
         Time=time.capitalize(),
     )
+
+
+def pools(rng: random.Random, most: int) -> Iterator[list[str]]:
+    """A list of sentences that a prompt surely has room for in part, then the list with `most`, where that was short.
+
+    Most of `most` would be made for nothing: it is the number of the shortest sentences.
+    """
+    pool: list[str] = []
+    for size in (2 * most // 5, most):
+        pool += [sentence(rng) for _ in range(size - len(pool))]
+        yield pool
 
 
 def is_reserved(text: str) -> bool:

@@ -59,6 +59,13 @@ def test_prompts_are_as_long_as_fits() -> None:
         assert 300 - 17 < tokens <= 300  # no sentence has more than 16 words
 
 
+def test_a_prompt_can_have_a_sentence_for_every_four_tokens() -> None:
+    """With a tokenizer for which everything fits, all the sentences that are ever made stand in the prompt."""
+    (fixture,) = islice(task(count_tokens=lambda prompt, prefix: 1), 1)
+    sentences = re.findall(r"[.?!](?=\s|$)", fixture.prompt[: fixture.question_start])
+    assert len(sentences) == 400 // 4 + 3 + 6  # introduction, needles
+
+
 def test_keys_and_values_are_kept_apart_from_training() -> None:
     texts = [text for fixture in islice(task(), 20) for pair in NEEDLE.findall(fixture.prompt) for text in pair]
     assert len(texts) == 240
