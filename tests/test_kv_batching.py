@@ -54,6 +54,13 @@ def test_rows_of_similar_length_share_a_group_and_full_stands_alone() -> None:
     assert [[[member.branch for member in group] for group in batch] for batch in batches] == [[[1], [2, 3], [4, 0]]]
 
 
+def test_rows_of_twice_the_budget_stand_apart() -> None:
+    """Oracle: the slots by hand; together, the short rows would take 272 each."""
+    rows = [row(0, 256), row(1, 128), row(2, 256), row(3, 128)]
+    (batch,) = arrange(rows, room=16, slot_bytes=[1], max_cells=4, max_bytes=2 * 144 + 2 * 272)
+    assert [[member.branch for member in group] for group in batch] == [[1, 3], [0, 2]]
+
+
 def test_the_order_of_the_cells_does_not_matter_for_the_groups() -> None:
     counts = [7, 30, 8, 90, 31, 7]
     one = arrange(

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from vorn.kv.hold import Hold
 
-MAX_PADDING = 2  # a group's rows take at most so many times the slots of its shortest row
+# A group's rows take at most so many times the slots of its shortest row: of budgets of which one is twice the other,
+# as they usually are in a sweep, the shorter rows would hold as much padding as entries.
+MAX_PADDING = 1.5
 
 
 @dataclass(frozen=True, eq=False)
