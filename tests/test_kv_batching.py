@@ -57,7 +57,7 @@ def test_rows_of_similar_length_share_a_group_and_full_stands_alone() -> None:
 def test_rows_of_twice_the_budget_stand_apart() -> None:
     """Oracle: the slots by hand; together, the short rows would take 272 each."""
     rows = [row(0, 256), row(1, 128), row(2, 256), row(3, 128)]
-    (batch,) = arrange(rows, room=16, slot_bytes=[1], max_cells=4, max_bytes=2 * 144 + 2 * 272)
+    (batch,) = arrange(rows, room=16, slot_bytes=[1], state_bytes=0, max_cells=4, max_bytes=2 * 144 + 2 * 272)
     assert [[member.branch for member in group] for group in batch] == [[1, 3], [0, 2]]
 
 
