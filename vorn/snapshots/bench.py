@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slots", type=int, nargs="+", default=[16, 256, 4096, 65536], help="sizes of the pool")
     parser.add_argument("--operations", type=int, default=100_000, help="per policy and size")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args(arguments)
     table: dict[str, dict[int, float]] = {name: {} for name in RULES}
     for slots in sorted(chosen.slots):
