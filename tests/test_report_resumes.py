@@ -200,6 +200,12 @@ def test_each_setting_has_its_own_reference_and_pools_are_kept_apart() -> None:
         assert full.ttft_s == pytest.approx(reference * base / 4)
         assert forecast.ttft_s == pytest.approx(baseline * base)
         assert forecast.over_unlimited == pytest.approx(4 * baseline / reference)
+    other = [replace(one, evaluation_id="e3", resume=one.resume and replace(one.resume, ttft_law="Flops(2)"))
+             for one in fine]  # fmt: skip
+    titles = [part.title for part in parts(build_matrix([*fine, *other], HOW))]
+    assert titles == ["Affine", "Flops"]
+    again = [replace(one, resume=one.resume and replace(one.resume, ttft_law="Affine(2)")) for one in other]
+    assert [part.title for part in parts(build_matrix([*fine, *again], HOW))] == ["Affine(1)", "Affine(2)"]
     assert build_report(make_contents(*fine, *small), verdict=VERDICT).budgets == []
     report = build_report(make_contents(*fine, *coarse), verdict=VERDICT)
     assert report.matrix is not None

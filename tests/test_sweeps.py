@@ -73,6 +73,8 @@ def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
     assert all(text in capsys.readouterr().err for text in said[:1])
     text = (tmp_path / "report.md").read_text()
     assert all(f"- {line}" in text for line in said)
+    page = (tmp_path / "report.html").read_text()
+    assert all(f"<li>{line}" in page for line in said)
     rows = table(tmp_path / "jobs.csv")
     assert [(row["number"], row["code"]) for row in rows] == [("0", "3"), ("1", "1"), ("2", "1")]
 

@@ -107,7 +107,7 @@ def report_sweep(sweep_dir: Path) -> int:
         write_report(report, sweep_dir)
         _add_failures(sweep_dir / "report.md", failed)
         views = read_views(_ledgers([Path(note.folder) for note in notes]))
-        write_page(report, contents.observations, sweep_dir, views)
+        write_page(report, contents.observations, sweep_dir, views, [note.text for note in failed])
     except Exception as error:
         print(f"error: the sweep's report failed ({type(error).__name__}: {error})", file=sys.stderr)
         return most_serious([code, NO_REPORT])

@@ -54,7 +54,11 @@ def write_changes(changes: Sequence[Change], out_dir: Path) -> Path:
 
 
 def write_page(
-    report: Report, observations: Sequence[Observation], out_dir: Path, views: Sequence[View] = ()
+    report: Report,
+    observations: Sequence[Observation],
+    out_dir: Path,
+    views: Sequence[View] = (),
+    failed: Sequence[str] = (),
 ) -> list[Path]:
     """Write report.html, and its figures as figures/*.svg and *.png, into `out_dir`, which is created.
 
@@ -63,11 +67,12 @@ def write_page(
         observations: that the report was made of.
         out_dir: where; figures of an earlier page are removed there.
         views: of the fixtures whose prompts can be shown.
+        failed: jobs of a sweep that failed, in words.
     Returns: the path of the page, then those of the figures. Raises: OSError if one cannot be written.
     """
     from vorn.report.page import build_page  # matplotlib and the templates cost more time than the rest of a report
 
-    page = build_page(report, observations, views)
+    page = build_page(report, observations, views, failed)
     folder = out_dir / FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {f"{one.name}.{form}": data for one in page.drawings for form, data in one.files.items()}

@@ -46,6 +46,12 @@ def policy_name(row: MatrixRow) -> str:
     return row.cell.partition("/")[0] if row.pool else row.cell
 
 
+def law_name(law: str, matrix: Matrix) -> str:
+    """`Flops`; with its numbers where another law of the matrix has the same name."""
+    name = law.partition("(")[0]
+    return law if any(row.law.partition("(")[0] == name and row.law != law for row in matrix.rows) else name
+
+
 def parts(matrix: Matrix) -> list[Part]:
     """The parts in order: by placement with order of removal, engine and cost law, then by pool where it is an axis.
 
@@ -55,7 +61,7 @@ def parts(matrix: Matrix) -> list[Part]:
     groups: dict[tuple[str, ...], list[MatrixRow]] = {}
     for rows in _by_evaluation(matrix):
         references = [row for row in rows if not row.pool]
-        law = next((row.law for row in rows if row.law), "")
+        law = law_name(next((row.law for row in rows if row.law), ""), matrix)
         for setting in dict.fromkeys(row.setting for row in rows if row.pool) or [""]:
             first = rows[0]
             key: tuple[str, ...] = (setting, first.engine, law, "")

@@ -74,30 +74,11 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
     engine = dict(node["engine"])
     policies, verdict = _policies(cfg), _verdict(cfg)
     seeds = range(cfg.seed, cfg.seed + (whole("workload.seeds", node["workload"].pop("seeds", None), 1) or 0))
-    workloads = []
-    for name, entry in node["workload"].items():
-        for settings in expand(f"workload.{name}", _plain_lists(name, entry)):
-            slots = whole(f"workload.{name}.slots", settings.pop("slots", None), 1)
-            settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
-            draw = instantiate(settings, _convert_="all")
-            task = _label(name, settings)
-            instances = _distinct(draw.instance(f"{task}/seed{seed}", seed, placement) for seed in seeds)
-            cells = (_reference(node["pool"]), *_cells(policies, node["pool"], slots or 1))
-            _refuse_doubles(cells)
-            workloads.append(
-                WorkloadPlan(
-                    task=task,
-                    identity={
-                        "workload": [name, settings],
-                        "placement": node["placement"],
-                        "engine": engine,
-                        **({} if _has_model(engine) else {"cost": node["cost"]}),
-                    },
-                    instances=instances,
-                    repeats=len(seeds) - len(instances),
-                    cells=cells,
-                )
-            )
+    workloads = [
+        _workload(name, settings, node, policies, placement, seeds)
+        for name, entry in node["workload"].items()
+        for settings in expand(f"workload.{name}", _plain_lists(name, entry))
+    ]
     if not workloads:
         raise BadInput(f"workload selects nothing; name at least one of: {', '.join(_known('workload'))}")
     return CampaignPlan(
@@ -107,6 +88,31 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
         cost_text=_cost_text(node["cost"]),
         engine=engine,
         verdict=verdict,
+    )
+
+
+def _workload(
+    name: str,
+    settings: dict[str, Any],
+    node: Mapping[str, Any],
+    policies: list[tuple[str, dict[str, Any], str]],
+    placement: Placement,
+    seeds: range,
+) -> WorkloadPlan:
+    slots = whole(f"workload.{name}.slots", settings.pop("slots", None), 1)
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+    draw = instantiate(settings, _convert_="all")
+    task = _label(name, settings)
+    instances = _distinct(draw.instance(f"{task}/seed{seed}", seed, placement) for seed in seeds)
+    cells = (_reference(node["pool"]), *_cells(policies, node["pool"], slots or 1))
+    _refuse_doubles(cells)
+    identity = {"workload": [name, settings], "placement": node["placement"], "engine": dict(node["engine"])}
+    return WorkloadPlan(
+        task=task,
+        identity={**identity, **({} if _has_model(node["engine"]) else {"cost": node["cost"]})},
+        instances=instances,
+        repeats=len(seeds) - len(instances),
+        cells=cells,
     )
 
 

@@ -106,13 +106,16 @@ class Page:
     drawings: tuple[Drawing, ...]
 
 
-def build_page(report: Report, observations: Sequence[Observation], views: Sequence[View] = ()) -> Page:
+def build_page(
+    report: Report, observations: Sequence[Observation], views: Sequence[View] = (), failed: Sequence[str] = ()
+) -> Page:
     """The page of a report.
 
     Args:
         report: what it says.
         observations: that the report was made of, for completions and costs.
         views: of the fixtures whose prompts can be shown; those of other evaluations are left out.
+        failed: jobs of a sweep that measured nothing, or not all, in words.
     """
     with drawing():
         sections = [_section(one, report, observations, views, index) for index, one in enumerate(report.panels)]
@@ -134,6 +137,7 @@ def build_page(report: Report, observations: Sequence[Observation], views: Seque
             matrices=list(filter(None, matrices)),
             ways=list(dict.fromkeys(how_to_read(one.plan) for one in report.panels)),
             state=ledger_state(report),
+            failed=failed,
             style=Markup(_resource("report.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

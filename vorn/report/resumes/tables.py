@@ -10,7 +10,7 @@ from vorn.report.rows import EvaluationReport, PairRow
 from vorn.report.tables import Table
 from vorn.report.words import percent, points
 from vorn.snapshots.matrix import Matrix, MatrixRow
-from vorn.snapshots.parts import Part
+from vorn.snapshots.parts import Part, law_name
 from vorn.snapshots.sensitivity import Share, shares
 
 CELLS = "Cells"
@@ -102,7 +102,7 @@ def _where(row: MatrixRow, matrix: Matrix) -> tuple[str, ...]:
     own = [one.setting for one in matrix.rows if one.evaluation_id == row.evaluation_id and one.setting]
     laws = {one.law for one in matrix.rows if one.law}
     setting = row.setting or "; ".join(dict.fromkeys(own))
-    return (row.workload, row.cell, f"{setting}, {row.law}" if len(laws) > 1 else setting)
+    return (row.workload, row.cell, f"{setting}, {law_name(row.law, matrix)}" if len(laws) > 1 else setting)
 
 
 def _cell(row: MatrixRow, bounded: bool, failed: bool) -> tuple[str, ...]:
