@@ -74,14 +74,15 @@ def load_rows(source: str, config: str, split: str) -> Iterable[Mapping[str, Any
         with _offline(datasets.config) if unreachable else nullcontext():
             rows: Iterable[Mapping[str, Any]] = datasets.load_dataset(source, config, split=split)
     except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
         where = f"task.source={source!r}, config {config!r}, split {split!r} cannot be loaded"
         if unreachable:
             raise BadInput(
-                f"{where}: the Hub cannot be reached ({unreachable}), and the local cache does not hold it ({error}); "
+                f"{where}: the Hub cannot be reached ({unreachable}), and the local cache does not hold it ({said}); "
                 "connect to the network (and unset HF_HUB_OFFLINE), or download it elsewhere (hf download "
                 f"{source} --repo-type dataset --local-dir DIR) and give task.source=DIR"
             ) from error
-        raise BadInput(f"{where} ({error}); give a data set of the Hub or a folder that has them") from error
+        raise BadInput(f"{where} ({said}); give a data set of the Hub or a folder that has them") from error
     return rows
 
 
