@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vorn import chinese
-from vorn.grading import GRADES, grade, without_thinking
+from vorn.graded import without_thinking
+from vorn.grading import GRADES, grade
 from vorn.metrics import rouge_l
 from vorn.records import BadInput
 

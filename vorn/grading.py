@@ -5,25 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from vorn import chinese, metrics
+from vorn import longbench, metrics
+from vorn.graded import Graded, best, check_answers, without_thinking
 from vorn.records import BadInput
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _THINK = re.compile(r"<think\b[^>]*>.*?(</think\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _STRAY_THINK = re.compile(r"</think\s*>", re.IGNORECASE)
-_THINKING = re.compile(r"<(think|thinking)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_END_OF_THINKING = re.compile(r".*</(think|thinking)>", re.DOTALL | re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graded:
-    """What a rule made of a completion."""
-
-    outcome: float  # in [0, 1]; 1.0 is a hit
-    answer_graded: str  # the text that was compared with the answers
 
 
 def ruler_all(completion: str, answers: Sequence[str]) -> Graded:
@@ -51,7 +41,7 @@ def vorn_mat_v1(completion: str, answers: Sequence[str]) -> Graded:
 
     Source: vorn-mat (DOI 10.5281/zenodo.20519215), its exact match, by which its first results were graded.
     """
-    _check(answers)
+    check_answers(answers)
     text = _STRAY_THINK.sub("", _THINK.sub("", completion)).strip()
     plain = [" ".join(one.lower().split()) for one in (text, *answers)]
     return Graded(outcome=float(plain[0] in plain[1:]), answer_graded=text)
@@ -71,15 +61,6 @@ def vorn_mat_v2(completion: str, answers: Sequence[str]) -> Graded:
     return Graded(outcome=max(exact.outcome, float(found)), answer_graded=exact.answer_graded)
 
 
-def without_thinking(completion: str) -> str:
-    """The completion without its thinking blocks, `<think>` or `<thinking>`.
-
-    A block that was not closed ends with the completion. Where a chat template has opened the block, the completion
-    holds only its end, and everything before that is thinking.
-    """
-    return _END_OF_THINKING.sub("", _THINKING.sub("", completion))
-
-
 def ruler_all_2(completion: str, answers: Sequence[str]) -> Graded:
     """`ruler_all@1` of the completion without its thinking blocks."""
     return ruler_all(without_thinking(completion), answers)
@@ -92,12 +73,12 @@ def ruler_any_2(completion: str, answers: Sequence[str]) -> Graded:
 
 def squad_em(completion: str, answers: Sequence[str]) -> Graded:
     """1.0 if the completion equals an answer in SQuAD 1.1's normalisation, otherwise 0.0; thinking blocks left out."""
-    return _best(metrics.exact_match, without_thinking(completion).strip(), answers)
+    return best(metrics.exact_match, without_thinking(completion).strip(), answers)
 
 
 def squad_f1(completion: str, answers: Sequence[str]) -> Graded:
     """Best word F1 with an answer, SQuAD 1.1's and LongBench's; thinking blocks left out."""
-    return _best(metrics.token_f1, without_thinking(completion).strip(), answers)
+    return best(metrics.token_f1, without_thinking(completion).strip(), answers)
 
 
 def number(completion: str, answers: Sequence[str]) -> Graded:
@@ -106,7 +87,7 @@ def number(completion: str, answers: Sequence[str]) -> Graded:
     Numbers are compared as such: "1,234" is 1234 and not 234. Raises BadInput for an answer that is not one number.
     """
     text = without_thinking(completion).strip()
-    _check(answers)
+    check_answers(answers)
     wanted = []
     for answer in answers:
         found = metrics.numbers(answer)
@@ -114,68 +95,6 @@ def number(completion: str, answers: Sequence[str]) -> Graded:
             raise BadInput(f"answer={answer!r} has {len(found)} numbers; grade number@1 needs one; use another grade")
         wanted += found
     return Graded(outcome=float(any(one in wanted for one in metrics.numbers(text))), answer_graded=text)
-
-
-def longbench_f1_line(completion: str, answers: Sequence[str]) -> Graded:
-    """`squad_f1@1` of the first line, as LongBench grades triviaqa."""
-    return _best(metrics.token_f1, _first_line(completion), answers)
-
-
-def longbench_rouge_l(completion: str, answers: Sequence[str]) -> Graded:
-    """Best ROUGE-L with an answer, see `metrics.rouge_l`; thinking blocks left out."""
-    return _best(metrics.rouge_l, without_thinking(completion), answers)
-
-
-def longbench_rouge_l_line(completion: str, answers: Sequence[str]) -> Graded:
-    """ROUGE-L of the first line, as LongBench grades samsum."""
-    return _best(metrics.rouge_l, _first_line(completion), answers)
-
-
-def longbench_count(completion: str, answers: Sequence[str]) -> Graded:
-    """Share of the completion's numbers that are the answer; thinking blocks left out."""
-    return _best(metrics.share_of_numbers, without_thinking(completion), answers)
-
-
-def longbench_retrieval(completion: str, answers: Sequence[str]) -> Graded:
-    """Share of the completion's numbers that are the 7 of the answer "Paragraph 7"; thinking blocks left out.
-
-    Raises: BadInput for an answer of another form.
-    """
-    return _paragraph("Paragraph ", "longbench_retrieval@1", completion, answers)
-
-
-def longbench_code(completion: str, answers: Sequence[str]) -> Graded:
-    """Similarity of the first line of code with the answer, see `metrics.code_similarity`; thinking blocks left out."""
-    return _best(metrics.code_similarity, without_thinking(completion), answers)
-
-
-def longbench_retrieval_zh(completion: str, answers: Sequence[str]) -> Graded:
-    """`longbench_retrieval@1` for the answer "段落7". Raises: BadInput for an answer of another form."""
-    return _paragraph("段落", "longbench_retrieval_zh@1", completion, answers)
-
-
-def longbench_f1_zh(completion: str, answers: Sequence[str]) -> Graded:
-    """Best word F1 with an answer, see `chinese.token_f1`; thinking blocks left out."""
-    return _best(chinese.token_f1, without_thinking(completion).strip(), answers)
-
-
-def longbench_rouge_l_zh(completion: str, answers: Sequence[str]) -> Graded:
-    """Best ROUGE-L with an answer, see `chinese.rouge_l`; thinking blocks left out."""
-    return _best(chinese.rouge_l, without_thinking(completion), answers)
-
-
-def longbench_class_line(completion: str, answers: Sequence[str], choices: Sequence[str]) -> Graded:
-    """1 / the number of classes that the first line names, if the answer is among them, see `metrics.class_share`.
-
-    As LongBench grades trec and lsht; thinking blocks left out. Raises: BadInput without classes.
-    """
-    _check(answers)
-    if not choices:
-        raise BadInput(
-            "choices=[]: grade longbench_class_line@1 needs the classes that a completion may name; give LongBench's "
-            "all_classes, or choices in a file of your own, or use another grade"
-        )
-    return _best(lambda text, answer: metrics.class_share(text, answer, choices), _first_line(completion), answers)
 
 
 def _of_answers(rule: Callable[[str, Sequence[str]], Graded]) -> Rule:
@@ -195,21 +114,21 @@ _OF_ANSWERS: Mapping[str, Callable[[str, Sequence[str]], Graded]] = MappingProxy
         "squad_em@1": squad_em,
         "squad_f1@1": squad_f1,
         "number@1": number,
-        "longbench_f1_line@1": longbench_f1_line,
-        "longbench_rouge_l@1": longbench_rouge_l,
-        "longbench_rouge_l_line@1": longbench_rouge_l_line,
-        "longbench_count@1": longbench_count,
-        "longbench_retrieval@1": longbench_retrieval,
-        "longbench_code@1": longbench_code,
-        "longbench_f1_zh@1": longbench_f1_zh,
-        "longbench_rouge_l_zh@1": longbench_rouge_l_zh,
-        "longbench_retrieval_zh@1": longbench_retrieval_zh,
+        "longbench_f1_line@1": longbench.f1_line,
+        "longbench_rouge_l@1": longbench.rouge_l,
+        "longbench_rouge_l_line@1": longbench.rouge_l_line,
+        "longbench_count@1": longbench.count,
+        "longbench_retrieval@1": longbench.retrieval,
+        "longbench_code@1": longbench.code,
+        "longbench_f1_zh@1": longbench.f1_zh,
+        "longbench_rouge_l_zh@1": longbench.rouge_l_zh,
+        "longbench_retrieval_zh@1": longbench.retrieval_zh,
     }
 )
 GRADES: Mapping[str, Rule] = MappingProxyType(
     {
         **{name: _of_answers(rule) for name, rule in _OF_ANSWERS.items()},
-        "longbench_class_line@1": longbench_class_line,
+        "longbench_class_line@1": longbench.class_line,
     }
 )
 
@@ -236,33 +155,8 @@ def check_rule(rule: str) -> None:
         raise BadInput(f"grade={rule!r} is unknown; {hint}legal: {', '.join(sorted(GRADES))}; set the task's grade")
 
 
-def _check(answers: Sequence[str]) -> None:
-    if isinstance(answers, str) or not answers or not all(answers):
-        raise BadInput(
-            f"answers={answers!r} cannot be graded: legal is a list of at least one non-empty string; "
-            "repair the task that built the fixture"
-        )
-
-
 def _found(completion: str, answers: Sequence[str]) -> tuple[str, list[bool]]:
-    _check(answers)
+    check_answers(answers)
     text = _CONTROL.sub("\n", completion).strip()
     lowered = text.lower()
     return text, [answer.lower() in lowered for answer in answers]
-
-
-def _best(measure: Callable[[str, str], float], text: str, answers: Sequence[str]) -> Graded:
-    _check(answers)
-    return Graded(outcome=max(measure(text, answer) for answer in answers), answer_graded=text)
-
-
-def _paragraph(word: str, rule: str, completion: str, answers: Sequence[str]) -> Graded:
-    _check(answers)
-    wanted = [metrics.paragraph_number(answer, word) for answer in answers]
-    if None in wanted:
-        raise BadInput(f"answers={list(answers)!r}: grade {rule} needs {word + '7'!r}; use another grade")
-    return _best(metrics.share_of_numbers, without_thinking(completion), [str(one) for one in wanted])
-
-
-def _first_line(completion: str) -> str:
-    return without_thinking(completion).lstrip("\n").split("\n")[0]

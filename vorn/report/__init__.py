@@ -1,7 +1,8 @@
 """Reports from ledgers alone: cells, paired tests, a figure, and sentences on which differences are real."""
 
 from vorn.report.build import build_report
-from vorn.report.rows import CellRow, EvaluationReport, PairRow, Report
+from vorn.report.reports import EvaluationReport, Report
+from vorn.report.rows import CellRow, PairRow
 from vorn.report.terminal import print_report
 from vorn.report.write import write_page, write_report
 

@@ -16,7 +16,8 @@ from vorn.report.grid import grid_rows
 from vorn.report.losses import loss_rows
 from vorn.report.pairs import compare, compare_by_subtask, noise_rows
 from vorn.report.plans import Resolved, resolve_plan
-from vorn.report.rows import CellRow, ErrorGroup, EvaluationReport, Report
+from vorn.report.reports import EvaluationReport, Report
+from vorn.report.rows import CellRow, ErrorGroup
 from vorn.report.savings import saved_compute
 from vorn.report.selection import Selected, select
 from vorn.report.subtasks import subtask_names, subtask_rows

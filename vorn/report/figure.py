@@ -11,7 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
-from vorn.report.rows import CellRow, EvaluationReport, Report
+from vorn.report.reports import EvaluationReport, Report
+from vorn.report.rows import CellRow
 from vorn.report.style import BAND, GRID, INK, drawing, images, look, text_inches
 from vorn.report.words import heading, outcome_name, percent
 

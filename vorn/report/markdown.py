@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vorn.report.notes import ledger_state, provenance, qualifications
+from vorn.report.reports import EvaluationReport, Report
 from vorn.report.resumes.notes import resume_notes, resume_provenance
 from vorn.report.resumes.summaries import verdicts
 from vorn.report.resumes.tables import cell_table, grid, resume_tables
 from vorn.report.resumes.words import how_to_read as how_to_read_resumes
 from vorn.report.resumes.words import lead, legend, notes, title
-from vorn.report.rows import EvaluationReport, Report
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
 from vorn.report.tables import CELLS, Table, tables
 from vorn.report.words import CONTRADICTION, heading, how_to_read

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from vorn.records import REFERENCE, Manifest
 from vorn.report.grid import MOST_VALUES, axis_values, fits_on_a_map, main_axes
-from vorn.report.rows import Effort, EvaluationReport, Report, Saved, SelectionRow
+from vorn.report.reports import EvaluationReport, Report
+from vorn.report.rows import Effort, Saved, SelectionRow
 from vorn.report.words import counted, percent
 
 

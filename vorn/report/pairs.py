@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from vorn.report.columns import Column, on_subtask
+from vorn.report.outcomes import Outcomes
 from vorn.report.rows import CellRow, NoiseRow, PairRow
-from vorn.report.verdicts import Graded, Outcomes, Verdict, graded, verdicts
+from vorn.report.verdicts import Graded, Verdict, graded, verdicts
 from vorn.stats import (
     TestPlan,
     compared,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from vorn.records import REFERENCE
 from vorn.report.pairs import BY_SUBTASK, POWER
-from vorn.report.rows import BudgetRow, EvaluationReport, PairRow
+from vorn.report.reports import EvaluationReport
+from vorn.report.rows import BudgetRow, PairRow
 from vorn.report.words import counted, margin_points, on, percent, points, ratio, ratio_sentence, sentence, short
 from vorn.stats import TestPlan, least_fixtures, tango_interval
 

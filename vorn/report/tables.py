@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vorn.report.grid import GridRow, axis_values, fits_on_a_map, main_axes, value_text
 from vorn.report.losses import CEILING, WITHOUT, LossRow
-from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, NoiseRow, PairRow, SelectionRow
+from vorn.report.reports import EvaluationReport
+from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, SelectionRow
 from vorn.report.summaries import BUDGETS, TITLES
 from vorn.report.words import LOSSES, NATS, loss_sentences, margin_points, nats, percent, points, ratio
 

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from vorn.report.grid import fits_on_a_map, main_axes
 from vorn.report.notes import ledger_state, qualifications
+from vorn.report.reports import EvaluationReport, Report
 from vorn.report.resumes.notes import resume_notes
 from vorn.report.resumes.terminal import print_matrix
-from vorn.report.rows import CellRow, EvaluationReport, Report
+from vorn.report.rows import CellRow
 from vorn.report.summaries import NOT_TESTED, FamilySummary, budget_summary, summaries
 from vorn.report.words import CONTRADICTION, LOSSES, NATS, heading, loss_sentences, nats, percent, printable
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from vorn.records import REFERENCE, Manifest
 from vorn.report.losses import CEILING, EVIDENCE_KEPT, WITHOUT, LossRow
-from vorn.report.rows import BudgetRow, CellRow, EvaluationReport, PairRow, Report
+from vorn.report.reports import EvaluationReport, Report
+from vorn.report.rows import BudgetRow, CellRow, PairRow
 from vorn.stats import TestPlan
 
 CONTRADICTION = (

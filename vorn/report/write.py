@@ -15,7 +15,8 @@ from vorn.regrade import Change
 from vorn.report.grid import GridRow
 from vorn.report.losses import LossRow
 from vorn.report.markdown import render, render_matrix
-from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, Report, SelectionRow
+from vorn.report.reports import Report
+from vorn.report.rows import BudgetRow, CellRow, NoiseRow, PairRow, SelectionRow
 from vorn.report.subtasks import TaskRow
 from vorn.report.words import printable
 from vorn.snapshots.matrix import MatrixRow

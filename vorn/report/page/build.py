@@ -27,7 +27,7 @@ from vorn.report.page.losses import losses_figure
 from vorn.report.page.matrix import matrix_figure, shared_tasks
 from vorn.report.page.positions import positions_figure
 from vorn.report.page.resumes import resume_section
-from vorn.report.rows import EvaluationReport, Report
+from vorn.report.reports import EvaluationReport, Report
 from vorn.report.style import drawing
 from vorn.report.summaries import NOT_TESTED, TITLES, FamilySummary, budget_summary, summaries
 from vorn.report.tables import CELLS, GRID, SUBTASKS, Table, tables

@@ -9,7 +9,8 @@ from vorn.report.page import grid
 from vorn.report.page.forest import MOST
 from vorn.report.page.layers import layer_lines
 from vorn.report.page.positions import BINS, kept_by_place
-from vorn.report.rows import CellRow, EvaluationReport, NoiseRow, PairRow
+from vorn.report.reports import EvaluationReport
+from vorn.report.rows import CellRow, NoiseRow, PairRow
 from vorn.report.words import counted, sentence
 from vorn.views import View
 

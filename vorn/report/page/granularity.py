@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
 from vorn.report.figure import reach
-from vorn.report.rows import CellRow, EvaluationReport
+from vorn.report.reports import EvaluationReport
+from vorn.report.rows import CellRow
 from vorn.report.style import BAND, COLOURS, GRID, INK, MARKERS, text_inches
 from vorn.report.words import outcome_name, percent
 

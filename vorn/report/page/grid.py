@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from vorn.records import REFERENCE
 from vorn.report.grid import GridRow, axis_values, fits_on_a_map, main_axes, value_text
-from vorn.report.rows import CellRow, EvaluationReport
+from vorn.report.reports import EvaluationReport
+from vorn.report.rows import CellRow
 from vorn.report.style import DARK, DIVERGING, LIGHT, SCALE, text_inches
 from vorn.report.words import outcome_name
 

@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.report.figure import reach
-from vorn.report.rows import CellRow, EvaluationReport
+from vorn.report.reports import EvaluationReport
+from vorn.report.rows import CellRow
 from vorn.report.style import GRID, look
 from vorn.report.words import outcome_name, percent
 

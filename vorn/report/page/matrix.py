@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from vorn.report.rows import CellRow, EvaluationReport, Report
+from vorn.report.reports import EvaluationReport, Report
+from vorn.report.rows import CellRow
 from vorn.report.style import DARK, LIGHT, SCALE, text_inches
 from vorn.report.words import outcome_name
 

@@ -12,12 +12,12 @@ from markupsafe import Markup
 from vorn.records import Observation
 from vorn.report.page.drawing import Drawing, draw
 from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, embed
+from vorn.report.reports import Report
 from vorn.report.resumes.figures import families_figure, matrix_figure
 from vorn.report.resumes.notes import resume_notes, resume_provenance
 from vorn.report.resumes.summaries import verdicts
 from vorn.report.resumes.tables import grid, resume_tables
 from vorn.report.resumes.words import beside, full_entry, how_to_read, lead, legend, title
-from vorn.report.rows import Report
 from vorn.report.summaries import FamilySummary
 from vorn.report.tables import Table
 from vorn.snapshots.matrix import Matrix

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vorn.report.notes import provenance, qualifications
+from vorn.report.reports import EvaluationReport
 from vorn.report.resumes.words import notes
-from vorn.report.rows import EvaluationReport
 from vorn.snapshots.matrix import Matrix
 
 

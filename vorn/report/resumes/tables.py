@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vorn.records import REFERENCE
+from vorn.report.reports import EvaluationReport
 from vorn.report.resumes.words import entry, has_bound
-from vorn.report.rows import EvaluationReport, PairRow
+from vorn.report.rows import PairRow
 from vorn.report.tables import Table
 from vorn.report.words import percent, points
 from vorn.snapshots.matrix import Matrix, MatrixRow
