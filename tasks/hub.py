@@ -93,7 +93,7 @@ def _is_on_the_hub(source: str) -> bool:
 def _unreachable(source: str, settings: Any) -> str | None:
     """Why the Hub does not answer, or None: what it answers, a refusal too, is for the library to tell."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     from vorn import reach
 
@@ -101,8 +101,10 @@ def _unreachable(source: str, settings: Any) -> str | None:
         return "HF_HUB_OFFLINE or HF_DATASETS_OFFLINE is set"
     try:
         HfApi(endpoint=settings.HF_ENDPOINT).dataset_info(source, timeout=reach.TIMEOUT_S)
-    except (RepositoryNotFoundError, HFValidationError):
+    except HFValidationError:
         return None
+    except HfHubHTTPError as error:
+        return None if 400 <= error.response.status_code < 500 else reach.reason(error)
     except reach.NO_ANSWER as error:
         return reach.reason(error)
     return None

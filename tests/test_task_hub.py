@@ -75,12 +75,13 @@ def test_offline_nobody_is_asked(datasets: Any, monkeypatch: pytest.MonkeyPatch)
     assert datasets.config.HF_HUB_OFFLINE is True
 
 
-def test_a_refusal_is_an_answer(datasets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("status", "code"), [(404, "RepoNotFound"), (403, "GatedRepo"), (403, ""), (429, "")])
+def test_a_refusal_is_an_answer(datasets: Any, monkeypatch: pytest.MonkeyPatch, status: int, code: str) -> None:
     def refusing(*_: Any, **__: Any) -> None:
         raise ValueError("there is none")
 
     monkeypatch.setattr(datasets, "load_dataset", refusing)
-    with answering_hub(404, "RepoNotFound") as address:
+    with answering_hub(status, code) as address:
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
         with pytest.raises(BadInput, match=r"cannot be loaded \(there is none\); give a data set"):
             hub.load_rows("nobody/nothing", "a", "validation")
