@@ -14,13 +14,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help: ## Show what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
-	@echo "Variables: ARGS (more arguments), PYTHON=python3.11, TORCH_INDEX=URL of the wheels of a CPU or CUDA torch"
+	@echo "Variables: ARGS (more arguments), JOBS (processes of make test), PYTHON=python3.11, TORCH_INDEX=URL of the wheels of a CPU or CUDA torch"
 
 run: $(READY) ## Run the main job: python launch.py $(ARGS)
 	$(BIN)/python launch.py $(ARGS)
 
-test: $(READY) ## Run the whole test suite: pytest $(ARGS)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the whole test suite in JOBS=2 processes: pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist worksteal $(ARGS)
 
 test-browser: $(READY) ## Open a report in Chromium, at two widths and in both colour schemes
 	$(BIN)/python -m pytest tests/browser_checks.py $(ARGS)

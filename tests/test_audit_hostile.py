@@ -110,7 +110,8 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
     assert "legal are at most 10; split the file" in audit([tmp_path]).problems[0]
 
 
-def test_paths_that_lead_nowhere_are_named(tmp_path, capsys):
+def test_paths_that_lead_nowhere_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")  # so that no message is broken within a word, however long the paths
     (tmp_path / "empty").mkdir()
     (tmp_path / "good.json").write_text(json.dumps(flat()))
     paths = [tmp_path / "missing.json", tmp_path / "empty", Path("/dev/null"), tmp_path / "good.json"]

@@ -212,7 +212,7 @@ def test_attention_mass_of_a_single_head_and_its_refusals() -> None:
     compare(got, [eager_attention("llama")[2][3, -2:].sum(axis=0)[None]])
     for changes, message in (
         ({"heads": "4"}, "query heads 0 to 3"),
-        ({"layers": "4"}, "layers of an attention-mass policy=4: the model has layers 0 to 3"),
+        ({"layers": "4"}, "layers of an attention-mass policy=4: the model has layers with attention 0 to 3"),
         ({"layers": "1+1"}, "names layer 1 twice"),
         ({"layers": "last"}, "'last' names no layer"),
         ({"layers": "100%"}, "layers 0 to 3"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from vorn.kv.capture import Reader, prefill
 from vorn.kv.greedy import Greedy
 from vorn.kv.layout import layout, model_shape
 from vorn.kv.policy import CellPolicy
-from vorn.kv.reforward import ReforwardCell, Reforwarded, check_attention, is_cached, reforward
+from vorn.kv.reforward import ReforwardCell, Reforwarded, _Run, check_attention, is_cached, reforward
 from vorn.kv.scorers.attention_mass import AttentionMass
 from vorn.kv.scorers.expected_attention import ExpectedProducts
 from vorn.kv.scorers.h2o import H2O
@@ -317,6 +320,26 @@ def test_an_answer_is_weighed_in_the_same_loop(family: str, name: str, cached: b
     assert got.answer_nll == pytest.approx(sum(nats), abs=1e-3)
     assert (plain.answer_nll, plain.token_ids, plain.active) == (None, got.token_ids, got.active)
     assert got.forwards == plain.forwards + 2 * len(answer) - 1
+
+
+def test_an_answer_is_weighed_without_the_cache_of_what_was_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ref[object]] = []
+    begin, weigh, alive = Reader.__init__, _Run.weigh, list[int]()
+
+    def noting(self: Reader, *args: Any) -> None:
+        begin(self, *args)
+        made.append(ref(self.cache))
+
+    def counting(self: _Run, answer: Sequence[int]) -> float:
+        gc.collect()
+        alive.append(sum(one() is not None for one in made))
+        return weigh(self, answer)
+
+    monkeypatch.setattr(Reader, "__init__", noting)
+    monkeypatch.setattr(_Run, "weigh", counting)
+    run("llama", "tova", cached=True, answer=(5, 6))
+    assert len(made) > 1
+    assert alive == [1]  # the prompt's
 
 
 def test_cost_is_counted() -> None:

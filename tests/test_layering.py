@@ -170,7 +170,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.plan": {
         "vorn.records", "vorn.choices", "vorn.settings", "vorn.snapshots.cells", "vorn.snapshots.cost",
-        "vorn.snapshots.index", "vorn.snapshots.placement", "vorn.snapshots.requests",
+        "vorn.snapshots.index", "vorn.snapshots.placement", "vorn.snapshots.requests", "vorn.stats",
     },
     "vorn.snapshots.campaign": {
         "vorn.records", "vorn.ledger", "vorn.snapshots.cells", "vorn.snapshots.plan", "vorn.snapshots.requests",

@@ -56,6 +56,11 @@ def test_stopping_early_cannot_be_undone(given):
     assert any("split=select is not carried out" in note for note in notes)
 
 
-def test_a_recorded_plan_that_is_not_legal_is_refused():
-    with pytest.raises(BadInput, match=r"stats\.alpha=2"):
-        resolve_plan(recorded({"alpha": 2}))
+def test_a_recorded_plan_that_is_not_legal_spoils_no_report():
+    plan, notes = resolve_plan(recorded({"alpha": 2}, {"alpha": 0.1}, {"alpha": 2}))
+    assert plan == TestPlan.from_config(PLAN | {"alpha": 0.1})
+    (note,) = notes
+    assert "a run recorded a plan that cannot be carried out (stats.alpha=2 is not legal" in note
+    plan, notes = resolve_plan(recorded({"alpha": 2}))
+    assert plan == packaged_plan()
+    assert len(notes) == 2

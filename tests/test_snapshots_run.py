@@ -192,6 +192,10 @@ def test_cells_and_identity_follow_the_configuration() -> None:
     ("overrides", "problem"),
     [
         (("pool.slots=0",), r"pool.slots=0 is not legal"),
+        (("placement.tail=maybe",), r"placement.tail='maybe' is not legal; give true or false"),
+        (("placement.rendered_anew=null",), r"placement.rendered_anew=None is not legal; give true or false"),
+        (("stats.alpha=5.0",), r"stats.alpha=5.0 is not legal"),
+        (("stats.stop=sequential",), r"stats.stop=sequential with run=warm_resume"),
         (("pool.slots=[8,8]",), r"pool.slots=\[8,8\] names 8 twice"),
         (("pool.order=random",), r"Unknown value of pool.order: 'random'"),
         (("pool.slots=4", "pool.bytes=9"), r"pool.slots=4 with pool.bytes=9: legal is one of the two"),

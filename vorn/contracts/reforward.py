@@ -32,7 +32,7 @@ class Reforward:
 
     Attributes:
         cached: `auto`: states stored when the kept tokens were read again serve until the next dropping, where that is
-            exact, which is in float32 for every model that is supported. False: each step reads all active tokens.
+            exact, which is in float32 for every model but Nemotron-H. False: each step reads all active tokens.
     """
 
     cached: str | bool

@@ -64,9 +64,19 @@ def _eager(module: nn.Module, *args: Tensor | None, **kwargs: object) -> tuple[T
 
 
 def layer_index(module: nn.Module, shape: ModelShape) -> int:
-    """Which of the layers with attention a module of attention belongs to, 0-based."""
+    """Which of the layers with attention a module of attention belongs to, 0-based.
+
+    Raises: BadInput if it says a layer that has none by the model's configuration.
+    """
     index: int = module.layer_idx  # type: ignore[assignment]
-    return index if shape.attends is None else shape.attends.index(index)
+    if shape.attends is None:
+        return index
+    if index not in shape.attends:
+        raise BadInput(
+            f"model: an attention says that it is of layer {index}, and layers with attention are {shape.attends}; "
+            "blocks that several layers share are not known here; choose another model"
+        )
+    return shape.attends.index(index)
 
 
 def check_arguments(kwargs: dict[str, object]) -> None:

@@ -112,6 +112,14 @@ def _taken(layer: LinearAttentionLayer, places: Sequence[int]) -> LinearAttentio
     return taken
 
 
+def forget_recurrent(states: StateLayers) -> None:
+    """Empties the recurrent states in place; those of convolutions only where a layer has no others."""
+    for layer in states.values():
+        recurrent = [one for one in layer.recurrent_states.values() if one is not None]
+        for one in recurrent or [one for one in layer.conv_states.values() if one is not None]:
+            one.zero_()
+
+
 def state_bytes(states: StateLayers) -> int:
     """Bytes of all of them."""
     return sum(one.nbytes for one in _tensors(states))

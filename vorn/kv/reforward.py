@@ -76,8 +76,8 @@ def is_cached(setting: str | bool, dtype: torch.dtype) -> bool:
     """Whether a step reads one token over what the re-reading has stored, for `cached` of auto or False.
 
     Every supported model is causal, so that the tokens before the new one have the same states either way: the forwards
-    are half as many tokens, and outcomes are equal in exact arithmetic. In half precision they would differ by
-    rounding, which `auto` avoids.
+    are half as many tokens, and outcomes are equal in exact arithmetic, but for Nemotron-H, whose lone tokens know no
+    lower bound of time steps. In half precision they would differ by rounding, which `auto` avoids.
     """
     return setting == "auto" and dtype in (torch.float32, torch.float64)
 
@@ -124,6 +124,7 @@ def reforward(
     start = perf_counter()
     run = _Run(model, prompt, input_ids, cell, greedy, text, cached, chunk_tokens)
     said = run.generate()
+    run.tokens.release()  # before the answer is weighed over a cache of its own
     runs = [run]
     if answer:
         runs.append(_Run(model, prompt, input_ids, cell, greedy, text, cached, chunk_tokens))

@@ -89,6 +89,10 @@ class ActiveTokens:
             return self._feed(stored, len(self.ids) - 1)
         return self._read_all(self._needs, self._at_most + 1 if self._cached else len(self.ids))
 
+    def release(self) -> None:
+        """Lets go of what was stored; nothing can be read any more."""
+        self._reader, self._accumulators, self._before = None, {}, {}
+
     def _growing(self) -> dict[Signal, Tensor]:
         return {signal: self._states(signal) for signal in filter(_is_growing, self._needs)}
 

@@ -70,7 +70,11 @@ class LayerRotation:
         return cos[0], sin[0]
 
     def _turns_the_first(self, cos: Tensor, sin: Tensor) -> bool:
-        """Whether the architecture turns the first dimensions of a head, and not others, by tables [1, n, R]."""
+        """Whether the architecture turns the first dimensions of a head, and not others, by tables [1, n, R].
+
+        Two positions show it; a prompt may have many.
+        """
+        cos, sin = cos[:, -2:], sin[:, -2:]
         own = getattr(inspect.getmodule(type(self.decoder)), "apply_rotary_pos_emb", None)
         if own is None or list(inspect.signature(own).parameters)[:4] != ["q", "k", "cos", "sin"]:
             return False

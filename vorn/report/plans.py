@@ -30,10 +30,9 @@ def resolve_plan(
         manifests: of the evaluation's segments, by time.
         given: takes the place of what was recorded.
         changes: fields of the plan to replace.
-    Raises: BadInput for a recorded or changed plan that is not legal.
+    Raises: BadInput for a changed plan that is not legal.
     """
-    recorded = [TestPlan.from_config(one.config["stats"]) for one in manifests if "stats" in one.config]
-    notes = []
+    recorded, notes = _recorded(manifests)
     plan = given or (recorded[-1] if recorded else packaged_plan())
     if given is None and not recorded:
         notes.append("no run recorded what it tests: the defaults of this version are used")
@@ -48,6 +47,18 @@ def resolve_plan(
     if sequential:
         wanted |= {"stop": sequential, "split": None}
     return Resolved(replace(plan, **wanted), tuple(notes))
+
+
+def _recorded(manifests: Sequence[Manifest]) -> tuple[list[TestPlan], list[str]]:
+    """The plans that can be carried out, in order, and what must be said of others: a report never fails by them."""
+    plans, notes = [], []
+    for one in manifests:
+        if "stats" in one.config:
+            try:
+                plans.append(TestPlan.from_config(one.config["stats"]))
+            except BadInput as error:
+                notes.append(f"a run recorded a plan that cannot be carried out ({error}): it is left out")
+    return plans, list(dict.fromkeys(notes))
 
 
 def packaged_plan() -> TestPlan:

@@ -41,6 +41,9 @@ class Placement:
         for name, value in (("grid", self.grid), ("block", self.block)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise BadInput(f"placement.{name}={value!r}: legal is a whole number of tokens >= 1")
+        for name in ("tail", "sibling", "leaf", "branch", "match_generated", "rendered_anew"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise BadInput(f"placement.{name}={value!r} is not legal; give true or false")
         if self.grid is None and not (self.tail or self.sibling or self.leaf or self.branch):
             raise BadInput(
                 "placement takes no snapshot at all: give grid, or set tail, sibling, leaf or branch to true"

@@ -19,6 +19,7 @@ from vorn.snapshots.cost import Cost
 from vorn.snapshots.index import ORDERS
 from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import Instance
+from vorn.stats import TestPlan
 
 OTHER_JOB = ("policy", "unit", "guards", "contract", "budget", "model", "task", "outcome", "prefill", "decode", "limit")
 
@@ -73,6 +74,7 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
     cost: Cost = instantiate(node["cost"], _convert_="all")
     engine = dict(node["engine"])
     policies, verdict = _policies(cfg), _verdict(cfg)
+    _check_stats(TestPlan.from_config(node["stats"]))
     seeds = range(cfg.seed, cfg.seed + (whole("workload.seeds", node["workload"].pop("seeds", None), 1) or 0))
     workloads = [
         _workload(name, settings, node, policies, placement, seeds)
@@ -89,6 +91,14 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
         engine=engine,
         verdict=verdict,
     )
+
+
+def _check_stats(plan: TestPlan) -> None:
+    if plan.is_sequential:
+        raise BadInput(
+            f"stats.stop={plan.stop} with run=warm_resume: looking after each resume is legal for independent fixtures "
+            "only, and those of one workload instance share its pool; leave stats.stop out"
+        )
 
 
 def _workload(

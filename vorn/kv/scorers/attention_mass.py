@@ -28,8 +28,8 @@ class AttentionMass:
     Source: vorn-mat 2589773, baselines/live_eviction.py:113-129, for the preset.
 
     Attributes:
-        layers: "all": each layer by its own attention; otherwise those named by index, percentage or "final", joined
-            by "+": their mean decides one set for all layers.
+        layers: "all": each layer by its own attention; otherwise those named by index among the layers with attention,
+            by percentage of them or "final", joined by "+": their mean decides one set for all layers.
         heads: "group", "mean", or the index of a single query head.
         queries: last prompt tokens whose attention is summed; None for all of the prompt's; "steps": the last token of
             every step at which a contract has scored so far, the prompt being the first.
