@@ -215,7 +215,7 @@ def test_attention_mass_of_a_single_head_and_its_refusals() -> None:
         ({"layers": "4"}, "layers of an attention-mass policy=4: the model has layers with attention 0 to 3"),
         ({"layers": "1+1"}, "names layer 1 twice"),
         ({"layers": "last"}, "'last' names no layer"),
-        ({"layers": "100%"}, "layers 0 to 3"),
+        ({"layers": "100%"}, "layers with attention 0 to 3"),
         ({"layers": "-1"}, "'-1' names no layer"),
         ({"layers": "1.5"}, "'1.5' names no layer"),
     ):
