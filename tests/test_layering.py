@@ -164,7 +164,7 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.matrix": {"vorn.records", "vorn.stats"},
     "vorn.snapshots.parts": {"vorn.snapshots.matrix"},
-    "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
+    "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix", "vorn.snapshots.placement"},
     "vorn.snapshots.cells": {
         "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
     },

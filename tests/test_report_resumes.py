@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from factories import make_config, make_contents, make_manifest, resume_cell, run_cell
 
-from vorn.ledger import LedgerWriter
+from vorn.ledger import LedgerWriter, read_ledger
 from vorn.records import Observation
 from vorn.regrade import regrade
 from vorn.report import build_report
@@ -81,10 +81,10 @@ def campaign(evaluation: str, workload: str, pool: str, scale: float, contract: 
     return cells
 
 
-def write(folder: Path, cells: list[Observation], **manifest: Any) -> None:
-    config = make_config(families=["vs_full"]) | {"verdict": VERDICT}
+def write(folder: Path, cells: list[Observation], alpha: float = 0.05, **settings: Any) -> None:
+    config = make_config(families=["vs_full"], alpha=alpha) | {"verdict": VERDICT} | settings
     for name in dict.fromkeys(one.evaluation_id for one in cells):
-        made = make_manifest(evaluation_id=name, config=config, **manifest)
+        made = make_manifest(evaluation_id=name, config=config)
         writer = LedgerWriter(folder / name, lambda made=made: made)  # type: ignore[misc]
         writer.append([one for one in cells if one.evaluation_id == name])
         writer.close()
@@ -191,7 +191,8 @@ def test_each_setting_has_its_own_reference_and_pools_are_kept_apart() -> None:
     base = mean([1 + n + m / 2 for n in range(8) for m in range(3)])
     found = {part.title: part for part in parts(build_matrix([*fine, *small, *coarse, *hidden], HOW))}
     assert list(found) == [
-        "16 slots, grid=8, swap", "4 slots, grid=8, swap", "grid=64, swap", "grid=64, swap, evaluation e2"
+        "16 slots, grid=8, swap", "4 slots, grid=8, swap", "grid=64, swap, evaluation e1",
+        "grid=64, swap, evaluation e2",
     ]  # fmt: skip
     for part, (reference, baseline) in zip(found.values(), ((1, 1), (1, 2), (9, 9), (5, 5)), strict=True):
         assert part.policies == list(FACTORS)
@@ -212,6 +213,36 @@ def test_each_setting_has_its_own_reference_and_pools_are_kept_apart() -> None:
     shares = next(table for table in resume_tables(report.matrix, report.resumes) if "Share" in table.title)
     assert ("deep", "good", "2", "2", "0", "0.50", "0.50", "0.50") in shares.rows
     assert ("deep", "bad", "2", "0", "2", "1.50", "1.50", "1.50") in shares.rows
+
+
+def test_settings_that_the_recorded_text_does_not_tell_apart_never_share_a_matrix(tmp_path: Path) -> None:
+    """Two placements of older ledgers, with the same text: by hash, the first of "deep" and of "wide" differ."""
+    scales = {
+        "e0": ("deep", 1.0, False),
+        "e1": ("deep", 9.0, True),
+        "e2": ("wide", 9.0, True),
+        "e3": ("wide", 1.0, False),
+    }
+    cells = [one for name, (task, scale, _) in scales.items() for one in campaign(name, task, "16", scale)]
+    for name, (_, _, anew) in scales.items():
+        placement = {"grid": 8, "block": 16, "match_generated": False, "rendered_anew": anew}
+        write(tmp_path / "led", [one for one in cells if one.evaluation_id == name], placement=placement)
+    assert main([str(tmp_path / "led"), "--quiet", "--html", "--out", str(tmp_path / "out")]) == 0
+    report = build_report(read_ledger(*(tmp_path / "led").iterdir()))
+    assert report.matrix is not None
+    found = parts(report.matrix)
+    assert [part.title for part in found] == ["grid=8, swap", "grid=8+rendered_anew, swap"]
+    for part, names in zip(found, ({"e0", "e3"}, {"e1", "e2"}), strict=True):
+        assert {row.evaluation_id for row in part.matrix.rows} == names
+        assert part.workloads == ["deep", "wide"]
+    page = Tables((tmp_path / "out" / "report.html").read_text())
+    head, *rows = page.tables["Cells"]
+    assert head[:3] == ["workload", "cell", "setting"]
+    assert len({tuple(row[:3]) for row in rows}) == len(rows) == 4 * len(FACTORS)
+    unknown = build_matrix(cells, HOW)  # without manifests no text tells them: none is mixed with another
+    assert [{row.evaluation_id for row in part.matrix.rows} for part in parts(unknown)] == [{one} for one in scales]
+    table = next(one for one in resume_tables(unknown, ()) if one.title == "Cells")
+    assert {row[2] for row in table.rows} == {f"grid=8, swap, evaluation {one}" for one in scales}
 
 
 def test_too_few_instances_are_said_to_show_nothing() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from vorn.ledger import LedgerContents
-from vorn.records import BadInput
+from vorn.records import BadInput, Manifest, Observation
 from vorn.snapshots.matrix import Judgement, Matrix, build_matrix
+from vorn.snapshots.placement import placement_label
 
 
 def recorded_matrix(
@@ -40,4 +41,17 @@ def recorded_matrix(
     remarks = (
         [f"the runs recorded different verdicts ({', '.join(differing)}): the latest is used"] if differing else []
     )
-    return replace(build_matrix(contents.observations, how), remarks=tuple(remarks if verdict is None else ()))
+    observations = _labelled(contents.observations, contents.manifests)
+    return replace(build_matrix(observations, how), remarks=tuple(remarks if verdict is None else ()))
+
+
+def _labelled(observations: Sequence[Observation], manifests: Sequence[Manifest]) -> Sequence[Observation]:
+    """The observations, their placement in the words of what their runs recorded: older ones left settings out."""
+    placements = {one.evaluation_id: one.config["placement"] for one in manifests if "placement" in one.config}
+    labels = {name: placement_label(settings) for name, settings in placements.items()}
+    return [
+        replace(seen, contract=f"{labels[seen.evaluation_id]}, {seen.contract.rpartition(', ')[2]}")
+        if seen.contract and seen.evaluation_id in labels
+        else seen
+        for seen in observations
+    ]
