@@ -22,6 +22,7 @@ from vorn.report.__main__ import main
 from vorn.report.page import build_page
 from vorn.report.resumes.summaries import out_of_reach, verdicts
 from vorn.report.resumes.tables import resume_tables
+from vorn.report.watch import Watch
 from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.parts import parts
 
@@ -137,10 +138,10 @@ def test_the_page_begins_with_the_matrix_and_holds_the_ledger_s_numbers(
     assert len(cells) == 2 * len(FACTORS)
     for row in (dict(zip(names, cell, strict=True)) for cell in cells):
         key = (row["workload"], row["cell"].partition("/")[0])
-        replay, anchor, prompt, evictions, fired, lost = (sum(column) for column in zip(*sums[key], strict=True))
+        replay, _, _, evictions, fired, lost = (sum(column) for column in zip(*sums[key], strict=True))
         assert (row["resumes"], row["evictions"], row["KV without state"]) == ("24", str(evictions), str(lost))
         assert row["replay tokens"] == f"{replay / 24:.0f}"
-        assert row["token hit"] == f"{anchor / prompt:.1%}"
+        assert row["token hit"] == f"{mean([anchor / prompt for _, anchor, prompt, *_ in sums[key]]):.1%}"
         assert row["fired"] == (str(fired) if key[1] in ("good", "same") else "")
         assert row["mean s"] == f"{mean(times[key]):.3g}"
     said = capsys.readouterr().out
@@ -255,6 +256,32 @@ def test_too_few_instances_are_said_to_show_nothing() -> None:
         assert [text[:6] for text in out_of_reach(part)] == ([] if claimed else ["deep: "])
         assert any("cannot show" in text and "workload.seeds=8" in text for text in summary.claims) is not claimed
         assert ("2 better" in summary.headline) is claimed
+
+
+def test_a_token_hit_is_the_same_mean_in_cells_tests_and_running_rates(tmp_path: Path) -> None:
+    """By hand: 40 of 50 and 20 of 200 are 80 % and 10 %, 45 % on average, and 60 of 250 pooled: 24 %."""
+    cells = []
+    for one in campaign("e0", "deep", "16", 1.0):
+        anchor, prompt = (40, 50) if len(cells) % 2 else (20, 200)
+        anchor = prompt if one.policy == "full" else anchor
+        resume = one.resume and replace(one.resume, anchor_tokens=anchor)
+        cells.append(replace(one, prompt_tokens=prompt, resume=resume, outcome=anchor / prompt))
+    write(tmp_path / "deep", cells)
+    assert main([str(tmp_path / "deep"), "--quiet", "--html", "--out", str(tmp_path / "out")]) == 0
+    page = Tables((tmp_path / "out" / "report.html").read_text())
+    head, *rows = page.tables["Cells"]
+    assert {row[1]: row[head.index("token hit")] for row in rows if row[1] in ("full", "good/16")} == {
+        "full": "100.0%", "good/16": "45.0%"
+    }  # fmt: skip
+    head, *rows = page.tables["Token hit against full"]
+    assert {row[head.index("points")] for row in rows} == {"-55"}
+    with (tmp_path / "out" / "matrix.csv").open() as file:
+        (good,) = (row for row in csv.DictReader(file) if row["policy"] == "good")
+    assert float(good["token_hit"]) == pytest.approx(0.45)
+    assert float(good["pooled_token_hit"]) == pytest.approx(0.24)
+    state = Watch([tmp_path / "deep"])
+    state.update()
+    assert "full 100% forecast 45% good 45%" in state.lines()[0]
 
 
 def test_what_failed_is_named(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ class MatrixRow:
     ttft_s: float  # mean
     ttft_max_s: float
     replay_tokens: float  # mean
-    token_hit: float  # all anchor tokens over all prompt tokens
+    token_hit: float  # mean of the resumes' anchor tokens over prompt tokens: what pairs.csv tests
+    pooled_token_hit: float  # all anchor tokens over all prompt tokens: long prompts count more
     kv_without_state: int  # resumes that matched something and found no state
     evictions: int
     protection_fired: int | None  # evictions whose victim the policy's protection changed
@@ -157,7 +158,8 @@ def _row(
         ttft_s=_mean(times),
         ttft_max_s=max(times, default=0.0),
         replay_tokens=_mean([resume.replay_tokens for resume in found]),
-        token_hit=sum(resume.anchor_tokens for resume in found) / prompts if prompts else 0.0,
+        token_hit=_mean([seen.outcome for seen in group if seen.outcome is not None]),
+        pooled_token_hit=sum(resume.anchor_tokens for resume in found) / prompts if prompts else 0.0,
         kv_without_state=sum(resume.kv_without_state for resume in found),
         evictions=sum(resume.evictions for resume in found),
         protection_fired=sum(fired) if fired else None,

@@ -78,7 +78,7 @@ def how_to_read(matrix: Matrix) -> str:
     return (
         "A resume continues a conversation whose KV is known up to some token, but whose recurrent state must come "
         "from a snapshot: everything after the deepest usable one (the anchor) is read again (the replay). Token hit "
-        f"is anchor tokens over prompt tokens. {REFERENCE} is a pool without limit, in which nothing is evicted."
+        f"is the mean over resumes of anchor tokens over prompt tokens. {REFERENCE} is a pool without limit, in which nothing is evicted."
         f"{bound} Policies are compared on the resumes that both have. Intervals and p come from flipping the signs of "
         "the differences of whole workload instances; p(Holm) corrects p over the policies of a workload in a pool. "
         f"Better: p(Holm) is at most {how.alpha:g} and the mean time smaller. Harm: the mean time is shown to rise by "
