@@ -42,8 +42,8 @@ class MatrixRow:
     evictions: int
     protection_fired: int | None  # evictions whose victim the policy's protection changed
     logit_difference: float | None  # largest to a cold prefill, without the errors; None where no model was run
-    over_unlimited: float | None  # mean time over that of the unlimited pool
-    over_bound: float | None  # mean time over that of the bound, a policy that knows the future, in the same pool
+    over_unlimited: float | None  # mean time over that of the unlimited pool, on the resumes that both have
+    over_bound: float | None  # the same over the bound, a policy that knows the future, in the same pool
     ratio: float | None  # mean time over the baseline's
     difference_s: float | None  # mean time minus the baseline's
     difference_low_s: float | None  # interval by sign flips of whole instances
@@ -164,8 +164,8 @@ def _row(
         evictions=sum(resume.evictions for resume in found),
         protection_fired=sum(fired) if fired else None,
         logit_difference=max((one.logit_difference for one in found if one.logit_difference is not None), default=None),
-        over_unlimited=_over(times, unlimited),
-        over_bound=_over(times, bound),
+        over_unlimited=_over(group, unlimited),
+        over_bound=_over(group, bound),
         ratio=None, difference_s=None, difference_low_s=None, difference_high_s=None, p_value=None, p_holm=None,
         p_harmless_holm=None, p_harm_holm=None, verdict="not shown",
     )  # fmt: skip
@@ -173,12 +173,7 @@ def _row(
 
 def _tests(group: Sequence[Observation], base: Sequence[Observation], margin: float, seed: int) -> _Tests | None:
     """The comparison on the common resumes; None without any."""
-    before = {(seen.fixture_id, seen.fingerprint): seen.resume for seen in base if seen.outcome is not None}
-    pairs: list[tuple[Resume, Resume, str]] = []
-    for seen in group:
-        other = before.get((seen.fixture_id, seen.fingerprint))
-        if seen.outcome is not None and seen.resume is not None and other is not None:
-            pairs.append((seen.resume, other, seen.cluster))
+    pairs = _paired(group, base)
     if not pairs:
         return None
     clusters = [cluster for _, _, cluster in pairs]
@@ -223,10 +218,22 @@ def _judged(rows: Sequence[MatrixRow], tests: Sequence[_Tests | None], alpha: fl
         )
 
 
-def _over(times: Sequence[float], reference: Sequence[Observation] | None) -> float | None:
-    """Mean time over that of a reference; None without one."""
-    bound = _mean([seen.resume.ttft_s for seen in reference or () if seen.resume and seen.outcome is not None])
-    return _mean(times) / bound if bound else None
+def _over(group: Sequence[Observation], reference: Sequence[Observation] | None) -> float | None:
+    """Mean time over that of a reference, on the common resumes; None without any."""
+    pairs = _paired(group, reference or ())
+    bound = sum(other.ttft_s for _, other, _ in pairs)
+    return sum(one.ttft_s for one, _, _ in pairs) / bound if bound else None
+
+
+def _paired(group: Sequence[Observation], base: Sequence[Observation]) -> list[tuple[Resume, Resume, str]]:
+    """The resumes that both have, with their clusters."""
+    before = {(seen.fixture_id, seen.fingerprint): seen.resume for seen in base if seen.outcome is not None}
+    pairs: list[tuple[Resume, Resume, str]] = []
+    for seen in group:
+        other = before.get((seen.fixture_id, seen.fingerprint))
+        if seen.outcome is not None and seen.resume is not None and other is not None:
+            pairs.append((seen.resume, other, seen.cluster))
+    return pairs
 
 
 def _mean(values: Sequence[float]) -> float:
