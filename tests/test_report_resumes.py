@@ -20,6 +20,7 @@ from vorn.regrade import regrade
 from vorn.report import build_report
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
+from vorn.report.resumes.notes import resume_notes
 from vorn.report.resumes.summaries import out_of_reach, verdicts
 from vorn.report.resumes.tables import resume_tables
 from vorn.report.watch import Watch
@@ -282,6 +283,34 @@ def test_a_token_hit_is_the_same_mean_in_cells_tests_and_running_rates(tmp_path:
     state = Watch([tmp_path / "deep"])
     state.update()
     assert "full 100% forecast 45% good 45%" in state.lines()[0]
+
+
+def test_each_evaluation_is_judged_at_its_own_alpha(tmp_path: Path) -> None:
+    """Eight instances, five policies: no p(Holm) is below 5 * 2 / 2^8 = 0.039, which 0.01 misses and 0.2 reaches."""
+    for first, second in ((0.01, 0.2), (0.2, 0.01)):
+        ledgers, out = tmp_path / f"led{first}", tmp_path / f"out{first}"
+        write(ledgers, campaign("e0", "deep", "16", 1.0), alpha=first)
+        write(ledgers, campaign("e1", "wide", "16", 3.0), alpha=second)
+        assert main([str(ledgers), "--quiet", "--html", "--out", str(out)]) == 0
+        with (out / "matrix.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        for workload, alpha in (("deep", first), ("wide", second)):
+            own = {row["policy"]: row for row in rows if row["workload"] == workload}
+            assert {row["alpha"] for row in own.values()} == {str(alpha)}
+            assert own["good"]["verdict"] == ("better" if alpha == 0.2 else "not shown")
+            assert own["bad"]["verdict"] == ("harm" if alpha == 0.2 else "not shown")
+        page = Tables((out / "report.html").read_text())
+        seen = " ".join(page.seen)
+        assert f"(deep {100 * first:.0f} %, wide {100 * second:.0f} %)" in seen
+        head, *tests = page.tables["Time to the first token against forecast"]
+        levels = {row[0]: row[head.index("interval")].partition(":")[0] for row in tests}
+        assert levels == {"deep": f"{100 - 100 * first:.0f} %", "wide": f"{100 - 100 * second:.0f} %"}
+        head, *hits = page.tables["Token hit against full"]
+        assert {row[0]: row[head.index("interval")].partition(":")[0] for row in hits} == levels
+    write(tmp_path / "one", [*campaign("e0", "deep", "16", 1.0), *campaign("e1", "wide", "16", 3.0)])
+    report = build_report(read_ledger(*(tmp_path / "one").iterdir()))
+    assert report.matrix is not None
+    assert not [line for line in resume_notes(report.matrix, report.resumes) if "alpha" in line]
 
 
 def test_what_failed_is_named(tmp_path: Path) -> None:

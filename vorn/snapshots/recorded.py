@@ -13,13 +13,13 @@ from vorn.snapshots.placement import placement_label
 
 
 def recorded_matrix(
-    contents: LedgerContents, *, alpha: float, verdict: Mapping[str, Any] | None = None
+    contents: LedgerContents, *, alpha: float | Mapping[str, float], verdict: Mapping[str, Any] | None = None
 ) -> Matrix | None:
     """The matrix; None if the ledgers hold no resume.
 
     Args:
         contents: of the ledgers, which may hold the other domain's observations too.
-        alpha: family-wise error rate.
+        alpha: family-wise error rate, one for all or by evaluation id.
         verdict: `baseline`, `bound`, `margin` and `seed` in place of what the latest run recorded.
     Raises: BadInput if no run recorded a verdict and none is given.
     """

@@ -83,7 +83,7 @@ def families_figure(part: Part) -> Any:
     for axes, (workload, rows) in zip(panels, families.items(), strict=False):
         _forest(axes, rows)
         axes.set_title(", ".join(filter(None, (workload, part.pool(workload)))), fontsize=9)
-        axes.set_xlabel(f"seconds more than {how.baseline}, {percent(1 - how.alpha)}", fontsize=8)
+        axes.set_xlabel(f"seconds more than {how.baseline}, {percent(1 - rows[0].alpha)}", fontsize=8)
     return figure
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vorn.report.notes import provenance, qualifications
 from vorn.report.reports import EvaluationReport
-from vorn.report.resumes.words import notes
+from vorn.report.resumes.words import notes, own_rates
 from vorn.snapshots.matrix import Matrix
 
 
@@ -27,7 +27,8 @@ def resume_provenance(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -
     """How the verdicts were made, then what the manifests record, with the workloads where they differ."""
     how = matrix.judgement
     instances = {name: max(row.n_instances for row in matrix.rows if row.workload == name) for name in matrix.workloads}
-    judged = f"baseline {how.baseline}, bound {how.bound or 'none'}, margin {how.margin:g}, alpha {how.alpha:g}"
+    alpha = " or ".join(f"{rate:g}" for rate in matrix.rates) + own_rates(matrix)
+    judged = f"baseline {how.baseline}, bound {how.bound or 'none'}, margin {how.margin:g}, alpha {alpha}"
     facts = [
         ("evaluations", ", ".join(f"{one.task} {one.evaluation_id}" for one in evaluations)),
         ("instances", ", ".join(f"{name} {count}" for name, count in instances.items())),

@@ -59,12 +59,13 @@ def comparison_table(matrix: Matrix) -> Table:
     """What the verdicts follow from."""
     how, settings = matrix.judgement, _settings(matrix)
     header = (
-        *_where_header(settings), "instances", "ratio", "difference s", percent(1 - how.alpha), "p", "p(Holm)",
+        *_where_header(settings), "instances", "ratio", "difference s", _level(matrix.rates), "p", "p(Holm)",
         "p(Holm) no harm", "p(Holm) harm", "verdict",
     )  # fmt: skip
     rows = [row for row in matrix.rows if row.verdict not in ("baseline", "reference")]
     title = f"Time to the first token against {how.baseline}"
-    return Table(title, header, tuple((*_where(row, settings), *_test(row)) for row in rows))
+    several = len(matrix.rates) > 1
+    return Table(title, header, tuple((*_where(row, settings), *_test(row, several)) for row in rows))
 
 
 def share_table(found: Sequence[Share], matrix: Matrix) -> Table:
@@ -136,7 +137,17 @@ def _cell(row: MatrixRow, bounded: bool, failed: bool) -> tuple[str, ...]:
     )
 
 
-def _test(row: MatrixRow) -> tuple[str, ...]:
+def _level(rates: Sequence[float]) -> str:
+    """The head of a column of intervals: their level, if they have one; else each names its own."""
+    return percent(1 - rates[0]) if len(rates) == 1 else "interval"
+
+
+def _own(alpha: float, several: bool) -> str:
+    """What stands before an interval where there are several levels."""
+    return f"{percent(1 - alpha)}: " if several else ""
+
+
+def _test(row: MatrixRow, several: bool) -> tuple[str, ...]:
     if row.ratio is None:
         return (str(row.n_instances), *[""] * 7, "not tested")
     ps = (row.p_value, row.p_holm, row.p_harmless_holm, row.p_harm_holm)
@@ -144,7 +155,7 @@ def _test(row: MatrixRow) -> tuple[str, ...]:
         str(row.n_instances),
         f"{row.ratio:.3f}",
         f"{row.difference_s:+.3f}",
-        f"{row.difference_low_s:.3f} to {row.difference_high_s:.3f}",
+        f"{_own(row.alpha, several)}{row.difference_low_s:.3f} to {row.difference_high_s:.3f}",
         *("" if p is None else f"{p:.2g}" for p in ps),
         row.verdict,
     )
@@ -153,24 +164,28 @@ def _test(row: MatrixRow) -> tuple[str, ...]:
 def _hit_table(pairs: Sequence[PairRow], matrix: Matrix) -> Table:
     """Mean token hits, tested as other outcomes are; whole workload instances are flipped here too."""
     rows, settings = {row.cell_id: row for row in matrix.rows}, _settings(matrix)
-    header = (*_where_header(settings), "resumes", "points", percent(1 - pairs[0].alpha), "p", "p(Holm)", "real")
-    return Table(HITS, header, tuple((*_where(rows[pair.lhs_id], settings), *_hit(pair)) for pair in pairs))
+    rates = sorted({pair.alpha for pair in pairs})
+    header = (*_where_header(settings), "resumes", "points", _level(rates), "p", "p(Holm)", "real")
+    return Table(
+        HITS, header, tuple((*_where(rows[pair.lhs_id], settings), *_hit(pair, len(rates) > 1)) for pair in pairs)
+    )
 
 
-def _hit(pair: PairRow) -> tuple[str, ...]:
+def _hit(pair: PairRow, several: bool) -> tuple[str, ...]:
     if pair.difference is None or pair.p_value is None or pair.p_holm is None:
         return (str(pair.n), *[""] * 4, "not tested")
     return (
         str(pair.n),
         points(pair.difference, pair.n, signed=True),
-        _range(pair),
+        _range(pair, several),
         f"{pair.p_value:.2g}",
         f"{pair.p_holm:.2g}",
         "yes" if pair.is_real else "not shown",
     )
 
 
-def _range(pair: PairRow) -> str:
+def _range(pair: PairRow, several: bool) -> str:
     if pair.difference_low is None or pair.difference_high is None:
         return ""
-    return f"{points(pair.difference_low, pair.n)} to {points(pair.difference_high, pair.n)}"
+    own = _own(pair.alpha, several)
+    return f"{own}{points(pair.difference_low, pair.n)} to {points(pair.difference_high, pair.n)}"
