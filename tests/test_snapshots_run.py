@@ -196,6 +196,7 @@ def test_cells_and_identity_follow_the_configuration() -> None:
         (("pool.order=random",), r"Unknown value of pool.order: 'random'"),
         (("pool.slots=4", "pool.bytes=9"), r"pool.slots=4 with pool.bytes=9: legal is one of the two"),
         (("workload.seeds=0",), r"workload.seeds=0 is not legal"),
+        (("stats.split=select",), r"^stats.split=select: legal for snapshots is null, .*; leave it out"),
         (("verdict.baseline=lru",), r"Unknown verdict.baseline: 'lru'.*Available: forecast"),
         (("verdict.bound=clairvoyan",), r"Unknown verdict.bound: 'clairvoyan'. Did you mean 'clairvoyant'"),
         (("verdict.margin=5",), r"verdict.margin=5 is not legal"),

@@ -69,6 +69,7 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
     _refuse_other_job()
     check_given(cfg)
     node = resolved(cfg)
+    _refuse_selection(node["stats"])
     placement = Placement(**node["placement"])
     cost: Cost = instantiate(node["cost"], _convert_="all")
     engine = dict(node["engine"])
@@ -136,6 +137,15 @@ def _refuse_other_job() -> None:
                 f"{override}: {top} belongs to the KV-cache job and means nothing for snapshots; leave it out (the "
                 "policies here are snapshot_policy, the tasks workload, the budget pool.slots)"
             )
+
+
+def _refuse_selection(stats: Mapping[str, Any]) -> None:
+    """Refuse to choose parameters on one half: the matrix judges every cell on all of its resumes."""
+    if stats["split"] is not None:
+        raise BadInput(
+            f"stats.split={text(stats['split'])}: legal for snapshots is null, since the matrix tests every cell on all "
+            "resumes; leave it out, and confirm a parameter chosen here on fresh instances (another seed)"
+        )
 
 
 def _has_model(engine: Mapping[str, Any]) -> bool:
