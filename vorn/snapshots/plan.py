@@ -143,8 +143,8 @@ def _refuse_selection(stats: Mapping[str, Any]) -> None:
     """Refuse to choose parameters on one half: the matrix judges every cell on all of its resumes."""
     if stats["split"] is not None:
         raise BadInput(
-            f"stats.split={text(stats['split'])}: legal for snapshots is null, since the matrix tests every cell on all "
-            "resumes; leave it out, and confirm a parameter chosen here on fresh instances (another seed)"
+            f"stats.split={text(stats['split'])}: legal for snapshots is null, since the matrix tests every cell on "
+            "all resumes; leave it out, and confirm a parameter chosen here on fresh instances (another seed)"
         )
 
 
