@@ -313,6 +313,25 @@ def test_each_evaluation_is_judged_at_its_own_alpha(tmp_path: Path) -> None:
     assert not [line for line in resume_notes(report.matrix, report.resumes) if "alpha" in line]
 
 
+def test_a_note_that_counts_says_that_it_counts_each_evaluation() -> None:
+    """By hand: five cells against full in each of three evaluations are fifteen comparisons, and in one of two five."""
+    cells = [one for name in ("deep", "wide", "long") for one in campaign(f"e-{name}", name, "16", 1.0)]
+    tested = "fixtures share clusters: 5 comparisons by sign-flip test, on mean outcomes"
+
+    def said(*seen: Observation) -> list[str]:
+        config = make_config(families=["vs_full"])
+        manifests = [make_manifest(evaluation_id=name, config=config) for name in {one.evaluation_id for one in seen}]
+        report = build_report(make_contents(*seen, manifests=tuple(manifests)), verdict=VERDICT)
+        assert report.matrix is not None
+        return [line for line in resume_notes(report.matrix, report.resumes) if "sign-flip" in line]
+
+    assert said(*cells[:144]) == [tested]
+    assert said(*cells) == [f"each of 3 evaluations: {tested}"]
+    lesser = [one for one in cells if (one.task, one.policy) != ("long", "bad")]
+    assert said(*lesser)[0] == f"deep, wide, each of 2 evaluations: {tested}"
+    assert said(*lesser)[1] == f"long: {tested.replace('5', '4')}"
+
+
 def test_what_failed_is_named(tmp_path: Path) -> None:
     cells = campaign("e0", "deep", "16", 1.0)
     broken = [

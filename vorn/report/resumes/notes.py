@@ -11,16 +11,21 @@ from vorn.snapshots.matrix import Matrix
 
 
 def resume_notes(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> list[str]:
-    """Of the matrix, then of the evaluations: with their workloads, where they are not the same for all."""
+    """Of the matrix, then of the evaluations, each line once: with whose it is, and that it is said of each alone."""
     found: dict[str, list[str]] = {}
     for one in evaluations:
         for line in qualifications(one):
             found.setdefault(line, []).append(one.task)
-    lines = [
-        line if len(tasks) == len(evaluations) else f"{', '.join(dict.fromkeys(tasks))}: {line}"
-        for line, tasks in found.items()
-    ]
-    return [*notes(matrix), *lines]
+    return [*notes(matrix), *(_of(tasks, len(evaluations), line) for line, tasks in found.items())]
+
+
+def _of(tasks: Sequence[str], of: int, line: str) -> str:
+    """The line with whose it is, where there are several evaluations: counts in it are of one of them, not of all."""
+    if of == 1:
+        return line
+    names = [] if len(tasks) == of else list(dict.fromkeys(tasks))
+    each = [f"each of {len(tasks)} evaluations"] if len(tasks) > 1 else []
+    return f"{', '.join([*names, *each])}: {line}"
 
 
 def resume_provenance(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> list[tuple[str, str]]:
