@@ -9,12 +9,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.report.resumes.words import full_entry
-from vorn.report.style import COLOURS, GRID, INK, drawing, images, text_inches
+from vorn.report.style import COLOURS, DARK, GRID, INK, LIGHT, drawing, images, text_inches
 from vorn.report.words import percent
 from vorn.snapshots.matrix import Matrix, MatrixRow
 from vorn.snapshots.parts import Part, parts
 
-_DARK, _LIGHT = "#101010", "#fafafa"  # of numbers on a coloured field, whatever the page's scheme
 _MOST = math.log(8)  # of the logarithm of a ratio that colours tell apart
 _PER_ROW = 2  # panels of differences side by side
 
@@ -54,7 +53,7 @@ def _heat(axes: Any, part: Part) -> Any:
     for y, line in enumerate(cells):
         for x, row in enumerate(line):
             value = values[y][x]
-            colour = INK if math.isnan(value) else _LIGHT if abs(value) > math.log(3) else _DARK
+            colour = INK if math.isnan(value) else LIGHT if abs(value) > math.log(3) else DARK
             axes.text(x, y, full_entry(row), ha="center", va="center", color=colour, fontsize=8)
     return drawn
 
