@@ -20,6 +20,7 @@ from vorn.regrade import regrade
 from vorn.report import build_report
 from vorn.report.__main__ import main
 from vorn.report.page import build_page
+from vorn.report.resumes.figures import draw
 from vorn.report.resumes.notes import resume_notes
 from vorn.report.resumes.summaries import out_of_reach, verdicts
 from vorn.report.resumes.tables import resume_tables
@@ -165,6 +166,21 @@ def test_a_figure_says_verdicts_in_words_and_ratios_on_a_logarithmic_scale(tmp_p
     assert {"0.50 + better", "1.50 - harm", "1.00 = no harm", "1.00 baseline", "0.30 + better"} <= set(texts)
     ticks = [text for text in texts if text in ("0.125", "0.25", "0.5", "1", "2", "4", "8")]
     assert len(ticks) == 7
+
+
+def test_a_figure_of_many_settings_stops_where_the_page_does_and_says_so() -> None:
+    """By hand: 13 settings of one workload, of which both draw 12."""
+    seen = [one for one in campaign("e0", "deep", "16", 1.0) if one.policy in ("forecast", "good")][::12]
+    cells = [
+        replace(one, evaluation_id=f"e{n}", cell_id=f"{one.cell_id}{n}", contract=f"grid={2**n}, swap")
+        for n in range(13)
+        for one in seen
+    ]
+    for most, sentences in ((cells, 1), (cells[: -len(seen)], 0)):
+        matrix = build_matrix(most, HOW)
+        text = draw(matrix)["svg"].decode()
+        assert len(re.findall(r">grid=\d+, swap<", text)) == 12
+        assert text.count("The last 1 of 13 settings have no figures.") == sentences
 
 
 def test_both_domains_on_one_page_keep_their_tables(tmp_path: Path) -> None:

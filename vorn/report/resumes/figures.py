@@ -14,14 +14,25 @@ from vorn.report.words import percent
 from vorn.snapshots.matrix import Matrix, MatrixRow
 from vorn.snapshots.parts import Part, parts
 
+MOST_DRAWN = 12  # parts with figures: each takes most of a second, and nobody looks at a hundred
 _MOST = math.log(8)  # of the logarithm of a ratio that colours tell apart
 _PER_ROW = 2  # panels of differences side by side
 
 
 def draw(matrix: Matrix) -> dict[str, bytes]:
-    """All parts, one below the other, as the bytes of a file by format."""
+    """The first MOST_DRAWN parts, one below the other, as the bytes of a file by format; it says how many are left."""
+    found = parts(matrix)
     with drawing():
-        return images(matrix_figure(parts(matrix)))
+        figure = matrix_figure(found[:MOST_DRAWN])
+        if left := undrawn(found):
+            figure.supxlabel(left, fontsize=9)
+        return images(figure)
+
+
+def undrawn(found: Sequence[Part]) -> str:
+    """How many parts have no figure, as a sentence; "" if all have one."""
+    left = len(found) - MOST_DRAWN
+    return f"The last {left} of {len(found)} settings have no figures." if left > 0 else ""
 
 
 def matrix_figure(found: Sequence[Part]) -> Any:
