@@ -189,7 +189,9 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.snapshots.entry", "vorn.snapshots.evictor", "vorn.snapshots.index",
         "vorn.snapshots.paths", "vorn.snapshots.policies",
     },
-    "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
+    "vorn.snapshots.sensitivity": {
+        "vorn.records", "vorn.ledger", "vorn.snapshots.matrix", "vorn.snapshots.recorded",
+    },
     "vorn.snapshots.states": {"vorn.records"},
     "vorn.snapshots.tiny": {"vorn.records", "vorn.choices"},
     "vorn.snapshots.material": {"vorn.records"},

@@ -27,6 +27,7 @@ from vorn.report.resumes.tables import resume_tables
 from vorn.report.watch import Watch
 from vorn.snapshots.matrix import Judgement, build_matrix
 from vorn.snapshots.parts import parts
+from vorn.snapshots.sensitivity import main as sensitivity_main
 
 VERDICT = {"baseline": "forecast", "bound": "clairvoyant", "margin": 0.05, "seed": 0}
 HOW = Judgement(**VERDICT, alpha=0.05)
@@ -346,6 +347,34 @@ def test_a_note_that_counts_says_that_it_counts_each_evaluation() -> None:
     lesser = [one for one in cells if (one.task, one.policy) != ("long", "bad")]
     assert said(*lesser)[0] == f"deep, wide, each of 2 evaluations: {tested}"
     assert said(*lesser)[1] == f"long: {tested.replace('5', '4')}"
+
+
+def test_the_command_on_settings_judges_as_the_report_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: sensitivity.csv. Recorded are another baseline, a margin of 60 % and an alpha that 8 instances miss."""
+    recorded = {"baseline": "same", "bound": None, "margin": 0.6, "seed": 3}
+    for name, grid, alpha in (("e0", 8, 0.01), ("e1", 64, 0.2)):
+        cells = campaign(name, "deep", "16", 1.0, f"grid={grid}, swap")
+        write(tmp_path / "led", cells, alpha=alpha, verdict=recorded)
+    assert main([str(tmp_path / "led"), "--quiet", "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "sensitivity.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    want = {row["policy"]: (row["better"], row["harm"], f"{float(row['most']):.2f}") for row in rows}
+    assert want["good"] == ("1", "0", "0.50")
+    assert want["bad"] == ("0", "0", "1.50")
+
+    def said(*arguments: str) -> dict[str, tuple[str, ...]]:
+        capsys.readouterr()
+        assert sensitivity_main([str(tmp_path / "led"), *arguments]) == 0
+        lines = re.findall(r"deep +(\w+) +better +(\d+)/2 +harm +(\d+)/2 .* ([\d.]+)\n", capsys.readouterr().out)
+        return {name: tuple(found) for name, *found in lines}
+
+    assert said() == want
+    assert said("--alpha", "0.2")["good"][0] == "2"
+    assert said("--alpha", "0.2", "--margin", "0.05")["bad"][1] == "2"
+    assert "forecast" not in said("--baseline", "forecast")
+    write(tmp_path / "none", run_cell("10"))
+    assert sensitivity_main([str(tmp_path / "none")]) == 1
+    assert "holds 0 resumes" in capsys.readouterr().err
 
 
 def test_what_failed_is_named(tmp_path: Path) -> None:
