@@ -168,9 +168,12 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots.cells": {
         "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
     },
+    "vorn.snapshots.selected": {
+        "vorn.records", "vorn.choices", "vorn.settings", "vorn.snapshots.cells", "vorn.snapshots.index",
+    },
     "vorn.snapshots.plan": {
         "vorn.records", "vorn.choices", "vorn.settings", "vorn.snapshots.cells", "vorn.snapshots.cost",
-        "vorn.snapshots.index", "vorn.snapshots.placement", "vorn.snapshots.requests",
+        "vorn.snapshots.placement", "vorn.snapshots.requests", "vorn.snapshots.selected",
     },
     "vorn.snapshots.campaign": {
         "vorn.records", "vorn.ledger", "vorn.snapshots.cells", "vorn.snapshots.plan", "vorn.snapshots.requests",
@@ -271,7 +274,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "vorn.quiet": {"wandb", *CONFIGURATION},
     "vorn.jobs": HEAVY,
     "vorn.snapshots": HEAVY | CONFIGURATION,
-    **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "plan", "campaign")},
+    **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "selected", "plan", "campaign")},
     **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
     **{
         f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION}
