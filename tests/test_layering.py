@@ -206,7 +206,12 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots.window": {
         "vorn.records", "vorn.snapshots.material", "vorn.snapshots.states", "vorn.snapshots.tiny",
     },
+    "vorn.snapshots.cold": {
+        "vorn.snapshots.engine", "vorn.snapshots.paths", "vorn.snapshots.requests", "vorn.snapshots.simulate",
+        "vorn.snapshots.states",
+    },
     "vorn.snapshots.executed": {
+        "vorn.snapshots.cold",
         "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.index", "vorn.snapshots.placement",
         "vorn.snapshots.requests", "vorn.snapshots.cost", "vorn.snapshots.simulate", "vorn.snapshots.engine",
         "vorn.snapshots.states", "vorn.snapshots.tiny",
@@ -278,7 +283,7 @@ FORBIDDEN: dict[str, set[str]] = {
     **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
     **{
         f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION}
-        for name in ("states", "tiny", "material", "executed", "decay", "window")
+        for name in ("states", "tiny", "material", "cold", "executed", "decay", "window")
     },
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{
