@@ -66,7 +66,7 @@ def parts(matrix: Matrix) -> list[Part]:
         for setting in dict.fromkeys(row.setting for row in rows if row.pool) or [""]:
             first = rows[0]
             own_name = f"evaluation {first.evaluation_id}" if first.evaluation_id in alike else ""
-            key = (setting, first.engine, law, own_name)
+            key: tuple[str, ...] = (setting, first.engine, law, own_name)
             own = [row for row in rows if row.pool and row.setting == setting]
             groups.setdefault(key, []).extend([*references, *own])
     differing = [len({key[place] for key in groups}) > 1 for place in range(4)]
