@@ -321,6 +321,11 @@ def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
         assert [row.verdict for row in matrix.rows] == ["baseline", verdict]
         assert matrix.rows[0].over_bound == pytest.approx(2.0)
         assert matrix.remarks == ("the runs recorded different verdicts (bound): the latest is used",)
+    later = replace(ledgers.manifests[1], created="2031-01-02T00:00:00+00:00")
+    folders = replace(ledgers, manifests=(later, ledgers.manifests[0]))  # that of the later run first, as by hash
+    matrix = recorded_matrix(folders, alpha=0.05)
+    assert matrix is not None
+    assert matrix.judgement.bound == "good"
     with pytest.raises(BadInput, match="no run recorded a verdict"):
         recorded_matrix(replace(ledgers, manifests=(make_manifest(),)), alpha=0.05)
     assert recorded_matrix(replace(ledgers, observations=(make_observation(),)), alpha=0.05) is None
