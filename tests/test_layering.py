@@ -164,13 +164,16 @@ EDGES: dict[str, set[str]] = {
     },
     "vorn.snapshots.matrix": {"vorn.records", "vorn.stats"},
     "vorn.snapshots.parts": {"vorn.snapshots.matrix"},
-    "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
+    "vorn.snapshots.recorded": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix", "vorn.snapshots.placement"},
     "vorn.snapshots.cells": {
         "vorn.records", "vorn.snapshots.index", "vorn.snapshots.simulate", "vorn.snapshots.policies",
     },
+    "vorn.snapshots.selected": {
+        "vorn.records", "vorn.choices", "vorn.settings", "vorn.snapshots.cells", "vorn.snapshots.index",
+    },
     "vorn.snapshots.plan": {
         "vorn.records", "vorn.choices", "vorn.settings", "vorn.snapshots.cells", "vorn.snapshots.cost",
-        "vorn.snapshots.index", "vorn.snapshots.placement", "vorn.snapshots.requests", "vorn.stats",
+        "vorn.snapshots.placement", "vorn.snapshots.requests", "vorn.snapshots.selected", "vorn.stats",
     },
     "vorn.snapshots.campaign": {
         "vorn.records", "vorn.ledger", "vorn.snapshots.cells", "vorn.snapshots.plan", "vorn.snapshots.requests",
@@ -189,7 +192,9 @@ EDGES: dict[str, set[str]] = {
         "vorn.records", "vorn.snapshots.entry", "vorn.snapshots.evictor", "vorn.snapshots.index",
         "vorn.snapshots.paths", "vorn.snapshots.policies",
     },
-    "vorn.snapshots.sensitivity": {"vorn.records", "vorn.ledger", "vorn.snapshots.matrix"},
+    "vorn.snapshots.sensitivity": {
+        "vorn.records", "vorn.ledger", "vorn.snapshots.matrix", "vorn.snapshots.recorded",
+    },
     "vorn.snapshots.states": {"vorn.records"},
     "vorn.snapshots.tiny": {"vorn.records", "vorn.choices"},
     "vorn.snapshots.material": {"vorn.records"},
@@ -201,7 +206,12 @@ EDGES: dict[str, set[str]] = {
     "vorn.snapshots.window": {
         "vorn.records", "vorn.snapshots.material", "vorn.snapshots.states", "vorn.snapshots.tiny",
     },
+    "vorn.snapshots.cold": {
+        "vorn.snapshots.engine", "vorn.snapshots.paths", "vorn.snapshots.requests", "vorn.snapshots.simulate",
+        "vorn.snapshots.states",
+    },
     "vorn.snapshots.executed": {
+        "vorn.snapshots.cold",
         "vorn.snapshots.paths", "vorn.snapshots.entry", "vorn.snapshots.index", "vorn.snapshots.placement",
         "vorn.snapshots.requests", "vorn.snapshots.cost", "vorn.snapshots.simulate", "vorn.snapshots.engine",
         "vorn.snapshots.states", "vorn.snapshots.tiny",
@@ -269,11 +279,11 @@ FORBIDDEN: dict[str, set[str]] = {
     "vorn.quiet": {"wandb", *CONFIGURATION},
     "vorn.jobs": HEAVY,
     "vorn.snapshots": HEAVY | CONFIGURATION,
-    **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "plan", "campaign")},
+    **{f"vorn.snapshots.{name}": HEAVY for name in ("cells", "selected", "plan", "campaign")},
     **{f"vorn.snapshots.{name}": {"wandb"} for name in ("module", "run")},
     **{
         f"vorn.snapshots.{name}": {"lightning", "wandb", *CONFIGURATION}
-        for name in ("states", "tiny", "material", "executed", "decay", "window")
+        for name in ("states", "tiny", "material", "cold", "executed", "decay", "window")
     },
     "vorn.kv": {"lightning", "wandb", "torchmetrics", *CONFIGURATION},
     **{

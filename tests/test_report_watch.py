@@ -49,6 +49,20 @@ def test_what_lands_is_counted_once_and_an_outcome_takes_the_place_of_an_error(t
     ]
 
 
+def test_no_plan_is_named_where_more_was_measured_than_any_run_asked_for(tmp_path: Path) -> None:
+    """Two runs with different seeds: each asks for its own two resumes, then its own two fixtures."""
+    state = Watch([tmp_path])
+    for seed, said in (("a", "simulated, w: 2/2 resumes, "), ("b", "simulated, w: 4 resumes, ")):
+        one = LedgerWriter(tmp_path / "e0", lambda: make_manifest(fixtures=2))
+        one.append(resume_cell("lru", {f"w/{seed}": [1.0, 2.0]}))
+        one.close()
+        state.update()
+        assert state.lines()[0].startswith(said)
+    writer(tmp_path / "e1", limit=2).append([replace(one, evaluation_id="e1") for one in run_cell("101")])
+    state.update()
+    assert state.lines()[1].startswith("pocket, niah: 3 fixtures, ")
+
+
 def test_resumes_are_counted_against_those_that_were_asked_for_and_shown_by_token_hit(tmp_path: Path) -> None:
     """The configuration's task, which has 100 fixtures, is another job's; worked lines."""
     times = {"i0": [1.0, 2.0], "i1": [3.0]}

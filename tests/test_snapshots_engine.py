@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path as File
+from typing import Any
 
 import pytest
+from composing import CONF
+from omegaconf import OmegaConf
 
 from vorn.records import BadInput
 from vorn.snapshots.cost import Affine, Flops, Measured
@@ -188,6 +191,19 @@ def test_where_snapshots_are_taken() -> None:
         )
     with pytest.raises(BadInput, match=r"placement.grid=0: legal is"):
         replace(place, grid=0)
+
+
+def test_a_label_names_what_is_not_usual() -> None:
+    """The usual placement has the label that earlier ledgers hold; each setting alone changes it."""
+    usual: dict[str, Any] = dict(OmegaConf.load(CONF / "placement" / "default.yaml"))
+    assert Placement(**usual).label == "grid=2048+tail+leaf"
+    for change, text in (
+        ({"block": 32}, "grid=2048+tail+leaf+block=32"),
+        ({"match_generated": True}, "grid=2048+tail+leaf+match_generated"),
+        ({"rendered_anew": True}, "grid=2048+tail+leaf+rendered_anew"),
+        ({"grid": None, "sibling": True}, "tail+sibling+leaf"),
+    ):
+        assert Placement(**usual | change).label == text
 
 
 def test_a_repeated_prompt_still_reads_its_last_block() -> None:

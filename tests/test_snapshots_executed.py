@@ -15,6 +15,7 @@ from transformers import DynamicCache, GenerationConfig
 from vorn.records import BadInput
 from vorn.snapshots import executed, states
 from vorn.snapshots.campaign import Campaign
+from vorn.snapshots.cold import ColdPrefill
 from vorn.snapshots.engine import Outcome
 from vorn.snapshots.executed import Executed, load_engine
 from vorn.snapshots.index import Capacity
@@ -116,7 +117,7 @@ def test_unknown_tiny_models_and_plain_transformers_are_refused() -> None:
 
 
 def engine(family: str) -> Executed:
-    return Executed(Reader(tiny_model(family)), PLACEMENT, TOLERANCE, 4, VOCABULARY, family)
+    return Executed(ColdPrefill(Reader(tiny_model(family)), TOLERANCE, 4, VOCABULARY), PLACEMENT, family)
 
 
 def conversation() -> list[Request]:
@@ -153,8 +154,9 @@ def test_the_engine_resumes_as_the_simulation_says_and_exactly(family: str) -> N
 
 def without_rounding(family: str) -> list[Outcome]:
     """The measured resumes where no logit may differ from a cold prefill by rounding, unless its pieces explain it."""
-    strict = replace(engine(family), tolerance=1e-9)
-    outcomes = strict.run(replace(SLOTS, capacity=Capacity()), conversation())
+    usual = engine(family)
+    strict = replace(usual.cold, tolerance=1e-9)
+    outcomes = replace(usual, cold=strict).run(replace(SLOTS, capacity=Capacity()), conversation())
     found = [one for one in outcomes if one.logit_difference is not None]
     assert len(found) == 2
     assert all(one.logit_difference and one.logit_difference > strict.tolerance for one in found)

@@ -200,6 +200,7 @@ def test_cells_and_identity_follow_the_configuration() -> None:
         (("pool.order=random",), r"Unknown value of pool.order: 'random'"),
         (("pool.slots=4", "pool.bytes=9"), r"pool.slots=4 with pool.bytes=9: legal is one of the two"),
         (("workload.seeds=0",), r"workload.seeds=0 is not legal"),
+        (("stats.split=select",), r"^stats.split=select: legal for snapshots is null, .*; leave it out"),
         (("verdict.baseline=lru",), r"Unknown verdict.baseline: 'lru'.*Available: forecast"),
         (("verdict.bound=clairvoyan",), r"Unknown verdict.bound: 'clairvoyan'. Did you mean 'clairvoyant'"),
         (("verdict.margin=5",), r"verdict.margin=5 is not legal"),
@@ -288,6 +289,24 @@ def test_verdicts_flip_whole_instances() -> None:
         build_matrix([], JUDGEMENT)
 
 
+def test_times_of_the_references_are_compared_on_common_resumes() -> None:
+    """By hand: everything takes 1.5 times the baseline, 6 times full, 3 times the bound, on whichever resumes it has.
+
+    The third resumes of an instance, which take longest, are errors of "bad"; those of the reference of one instance,
+    and of the bound of another, too.
+    """
+    base = {f"i{n}": [1.0, 2.0, 9.0 + n] for n in range(10)}
+    seen = []
+    for policy, factor in (("full", 0.25), ("forecast", 1.0), ("good", 0.5), ("bad", 1.5)):
+        cells = made(policy, {name: [factor * one for one in times] for name, times in base.items()})
+        lost = {"full": {"i0/0"}, "good": {"i1/1"}, "bad": {f"i{n}/2" for n in range(10)}}.get(policy, set())
+        seen += [replace(one, outcome=None, error="not exact") if one.fixture_id in lost else one for one in cells]
+    (bad,) = (row for row in build_matrix(seen, JUDGEMENT).rows if row.policy == "bad")
+    assert (bad.n_resumes, bad.n_errors) == (20, 10)
+    assert bad.ttft_s == pytest.approx(1.5 * 1.5)
+    assert (bad.ratio, bad.over_unlimited, bad.over_bound) == pytest.approx((1.5, 6.0, 3.0))
+
+
 def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
     """Four instances: the least p is 2 / 2^4, so that alpha decides what the same differences are called."""
     from factories import make_manifest, make_observation
@@ -306,6 +325,11 @@ def test_ledgers_alone_are_judged_as_their_runs_recorded() -> None:
         assert [row.verdict for row in matrix.rows] == ["baseline", verdict]
         assert matrix.rows[0].over_bound == pytest.approx(2.0)
         assert matrix.remarks == ("the runs recorded different verdicts (bound): the latest is used",)
+    later = replace(ledgers.manifests[1], created="2031-01-02T00:00:00+00:00")
+    folders = replace(ledgers, manifests=(later, ledgers.manifests[0]))  # that of the later run first, as by hash
+    matrix = recorded_matrix(folders, alpha=0.05)
+    assert matrix is not None
+    assert matrix.judgement.bound == "good"
     with pytest.raises(BadInput, match="no run recorded a verdict"):
         recorded_matrix(replace(ledgers, manifests=(make_manifest(),)), alpha=0.05)
     assert recorded_matrix(replace(ledgers, observations=(make_observation(),)), alpha=0.05) is None

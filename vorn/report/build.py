@@ -52,13 +52,13 @@ def build_report(
         looks = [look for look in contents.looks if look.evaluation_id == name]
         resolved = resolve_plan(manifests, plan, changes)
         evaluations.append(_evaluation(group, looks, manifests, resolved))
-    rates = [one.plan.alpha for one in evaluations if one.is_resume]
+    rates = {one.evaluation_id: one.plan.alpha for one in evaluations if one.is_resume}
     return Report(
         evaluations=tuple(evaluations),
         damaged=contents.damaged,
         disagreements=contents.disagreements,
         duplicates=contents.duplicates,
-        matrix=recorded_matrix(contents, alpha=rates[-1], verdict=verdict) if rates else None,
+        matrix=recorded_matrix(contents, alpha=rates, verdict=verdict) if rates else None,
     )
 
 

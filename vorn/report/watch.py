@@ -69,10 +69,14 @@ class Watched:
 
     @property
     def progress(self) -> str:
-        """`40/100 fixtures`, `8/48 resumes`; ledgers of resumes that are older than `recorded` tell no plan."""
+        """`40/100 fixtures`, `8/48 resumes`; ledgers of resumes that are older than `recorded` tell no plan.
+
+        Where runs asked for different fixtures, as under two seeds, more may have landed than any of them planned: then
+        no plan is known.
+        """
         n, noun = len(self.fixtures), "resume" if self.is_resume else "fixture"
         planned = self.recorded if self.is_resume else self.planned
-        return f"{n}/{planned} {noun}s" if planned else counted(n, noun)
+        return f"{n}/{planned} {noun}s" if planned and n <= planned else counted(n, noun)
 
     @property
     def rates(self) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
-from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from vorn.snapshots.cold import ColdPrefill
 from vorn.snapshots.cost import Affine
 from vorn.snapshots.engine import Outcome
 from vorn.snapshots.entry import Role
@@ -19,18 +18,7 @@ from vorn.snapshots.paths import Path, PrefixKey
 from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import KnownKV, Request
 from vorn.snapshots.simulate import Pool, Resumed, start_index
-from vorn.snapshots.states import (
-    KV,
-    Agreement,
-    Reader,
-    State,
-    keys_and_values,
-    largest_difference,
-    probe,
-    read_in_pieces,
-    restore,
-    snapshot,
-)
+from vorn.snapshots.states import KV, Reader, State, keys_and_values, probe, restore, snapshot
 from vorn.snapshots.tiny import load_model
 
 _UNIT_COST = Affine(0.0, 1.0)  # policies that weigh compute count tokens
@@ -46,74 +34,30 @@ class Stored:
     cuts: tuple[int, ...]  # where the readings ended that led to it, from the beginning of the sequence
 
 
-@dataclass(frozen=True, eq=False)
-class _Cold:
-    """What a prefill without any snapshot gives."""
-
-    logits: Tensor
-    tokens: tuple[int, ...]
-
-
 @dataclass
 class Executed:
     """Runs requests on a model, in float32.
 
     Attributes:
-        reader: of the model; probed before.
+        cold: what resumes are held to, with the reader of the model, which was probed before.
         placement: where snapshots are taken.
-        tolerance: largest difference of a logit to a cold prefill; a resume beyond it is an error, unless it lies
-            within it of a cold read in the same pieces and those differ from the prefill by rounding alone.
-        new_tokens: greedy tokens compared with those after a cold prefill.
-        vocabulary: token ids are drawn below it.
         name: of the model, in records.
     """
 
-    reader: Reader
+    cold: ColdPrefill
     placement: Placement
-    tolerance: float
-    new_tokens: int
-    vocabulary: int
     name: str
     law: str = "measured"
     dtype: str = "float32"
-    _cold: dict[PrefixKey, _Cold] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
         """Where the model is."""
-        return str(self.reader.model.device)
+        return str(self.cold.reader.model.device)
 
     def run(self, pool: Pool, requests: Sequence[Request]) -> Sequence[Outcome]:
         """One outcome per request; those that are not measured are read, but not compared."""
         return _Run(self, pool, requests).outcomes(requests)
-
-    def ids(self, path: Path) -> list[int]:
-        """The tokens of a sequence: those of a segment depend on its name alone."""
-        found: list[int] = []
-        for name, start, end in zip(path.names, (0, *path.ends), path.ends, strict=False):
-            seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-            generator = torch.Generator().manual_seed(seed)
-            found += torch.randint(self.vocabulary, (end - start,), generator=generator).tolist()
-        return found
-
-    def cold(self, request: Request) -> _Cold:
-        """The reference of a request; computed once for all cells."""
-        key = request.prompt.key(request.prompt.tokens)
-        if key not in self._cold:
-            ids, cache = self.ids(request.prompt), self.reader.fresh()
-            logits = self.reader.read(ids, cache, 0)
-            tokens = self.reader.generate(logits, cache, len(ids), self.new_tokens)
-            self._cold[key] = _Cold(logits, tuple(tokens))
-        return self._cold[key]
-
-    def agreement(self, request: Request, logits: Tensor, cuts: Sequence[int]) -> Agreement:
-        """Of the logits after a prompt whose reading ended at `cuts`; pieces are read only where that can matter."""
-        cold = self.cold(request)
-        whole = largest_difference(logits, cold.logits)
-        if whole <= self.tolerance or len(cuts) == 1:
-            return Agreement(whole, pieces=whole, lost=0.0)
-        pieces, lost = read_in_pieces(self.reader, self.ids(request.prompt), cuts)
-        return Agreement(whole, largest_difference(logits, pieces), largest_difference(lost, cold.logits))
 
 
 class _Run:
@@ -135,8 +79,8 @@ class _Run:
 
     def _serve(self, request: Request, matched: int) -> Outcome:
         """Look up, restore, read on to the end of the prompt, generate, store."""
-        engine, index, reader = self._engine, self._index, self._engine.reader
-        ids = engine.ids(request.full)
+        engine, index, reader = self._engine, self._index, self._engine.cold.reader
+        ids = engine.cold.ids(request.full)
         prompt = request.prompt.tokens
         match = index.lookup(request.prompt, matched, request.session)
         index.evictor.served()
@@ -153,9 +97,9 @@ class _Run:
             logits = reader.read(ids[depth:stop], cache, depth)
             states[stop], depth = snapshot(cache, stop), stop
             cuts.append(stop)
-        _drain(engine.reader.model)
+        _drain(reader.model)
         resumed = replace(resumed, seconds=perf_counter() - start)
-        outcome = self._compared(request, resumed, states[prompt], keys_and_values(cache), logits, cuts)
+        outcome = engine.cold.compared(request, resumed, states[prompt], keys_and_values(cache), logits, cuts)
         for stop in [one for one, _ in wanted if one > prompt]:
             reader.read(ids[depth:stop], cache, depth)
             states[stop], depth = snapshot(cache, stop), stop
@@ -173,32 +117,6 @@ class _Run:
                 del self._stored[gone]
         until = tuple(cut for cut in cuts if cut <= state.depth)
         self._stored[done.snapshot.snapshot_id] = Stored(state, kv, done.snapshot.key, until)
-
-    def _compared(
-        self, request: Request, resumed: Resumed, state: State, kv: KV, logits: Tensor, cuts: Sequence[int]
-    ) -> Outcome:
-        """Against the cold prefill, on a copy of the state, so that the request goes on undisturbed."""
-        if not request.measured:
-            return Outcome(resumed=resumed)
-        engine, cold = self._engine, self._engine.cold(request)
-        cache = restore(engine.reader, state, kv)
-        tokens = tuple(engine.reader.generate(logits, cache, request.prompt.tokens, engine.new_tokens))
-        found = engine.agreement(request, logits, cuts)
-        problem = None
-        if not found.is_exact(engine.tolerance) or tokens != cold.tokens:
-            equal = "equal" if tokens == cold.tokens else "different"
-            problem = (
-                f"the resume is not exact: a logit differs by {found.whole:.2g} from a cold prefill and by "
-                f"{found.pieces:.2g} from a cold read in the same pieces ({engine.tolerance:g} is legal; an emptied "
-                f"state makes {found.lost:.2g}), greedy tokens are {equal}"
-            )
-        return Outcome(
-            resumed=resumed,
-            logit_difference=found.whole,
-            greedy_equal=tokens == cold.tokens,
-            completion=" ".join(map(str, tokens)),
-            problem=problem,
-        )
 
     def _resumed(self, request: Request, matched: int, anchor: int) -> Resumed:
         evictor, prompt = self._index.evictor, request.prompt.tokens
@@ -253,4 +171,4 @@ def load_engine(
     reader = Reader(loaded.to(device))
     vocabulary = int(loaded.config.get_text_config().vocab_size)
     probe(reader, probe_tokens, tolerance, vocabulary)
-    return Executed(reader, placement, tolerance, new_tokens, vocabulary, name)
+    return Executed(ColdPrefill(reader, tolerance, new_tokens, vocabulary), placement, name)

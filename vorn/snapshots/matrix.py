@@ -36,13 +36,14 @@ class MatrixRow:
     ttft_s: float  # mean
     ttft_max_s: float
     replay_tokens: float  # mean
-    token_hit: float  # all anchor tokens over all prompt tokens
+    token_hit: float  # mean of the resumes' anchor tokens over prompt tokens: what pairs.csv tests
+    pooled_token_hit: float  # all anchor tokens over all prompt tokens: long prompts count more
     kv_without_state: int  # resumes that matched something and found no state
     evictions: int
     protection_fired: int | None  # evictions whose victim the policy's protection changed
     logit_difference: float | None  # largest to a cold prefill, without the errors; None where no model was run
-    over_unlimited: float | None  # mean time over that of the unlimited pool
-    over_bound: float | None  # mean time over that of the bound, a policy that knows the future, in the same pool
+    over_unlimited: float | None  # mean time over that of the unlimited pool, on the resumes that both have
+    over_bound: float | None  # the same over the bound, a policy that knows the future, in the same pool
     ratio: float | None  # mean time over the baseline's
     difference_s: float | None  # mean time minus the baseline's
     difference_low_s: float | None  # interval by sign flips of whole instances
@@ -51,6 +52,7 @@ class MatrixRow:
     p_holm: float | None  # within the family: all policies on this workload in this pool
     p_harmless_holm: float | None  # one-sided, of "the mean time rises by the margin or more"
     p_harm_holm: float | None  # one-sided, of "it rises by the margin at most"
+    alpha: float  # family-wise error rate at which it was judged; the interval has level 1 - alpha
     verdict: str  # one of VERDICTS, "baseline", "reference"
 
     @property
@@ -67,15 +69,19 @@ class Judgement:
         baseline: policy that every other is compared with.
         bound: policy whose mean time stands beside each cell as what is possible; "" for none.
         margin: rise of the mean time that is no harm, as a share of the baseline's.
-        alpha: family-wise error rate.
+        alpha: family-wise error rate, one for all or by evaluation id.
         seed: of drawn sign patterns.
     """
 
     baseline: str
     bound: str
     margin: float
-    alpha: float
+    alpha: float | Mapping[str, float]
     seed: int
+
+    def rate(self, evaluation_id: str) -> float:
+        """Alpha of an evaluation."""
+        return self.alpha if isinstance(self.alpha, float) else self.alpha[evaluation_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,11 @@ class Matrix:
     def workloads(self) -> list[str]:
         """In the order of the rows."""
         return list(dict.fromkeys(row.workload for row in self.rows))
+
+    @property
+    def rates(self) -> list[float]:
+        """Every alpha at which an evaluation was judged, the least first."""
+        return sorted({row.alpha for row in self.rows})
 
 
 @dataclass(frozen=True)
@@ -120,19 +131,22 @@ def _rows(cells: Mapping[str, Sequence[Observation]], how: Judgement) -> Iterato
         if group[0].policy != REFERENCE:
             families.setdefault((group[0].unit, group[0].budget, group[0].contract), []).append(group)
     if unlimited:
-        yield dataclasses.replace(_row(unlimited, unlimited, None), verdict="reference")
+        yield dataclasses.replace(_row(unlimited, unlimited, None, how), verdict="reference")
     for family in families.values():
         base = next((group for group in family if group[0].policy == how.baseline), None)
         bound = next((group for group in family if group[0].policy == how.bound), None)
         others = [group for group in family if group is not base]
         if base is not None:
-            yield dataclasses.replace(_row(base, unlimited, bound), ratio=1.0, verdict="baseline")
+            yield dataclasses.replace(_row(base, unlimited, bound, how), ratio=1.0, verdict="baseline")
         tests = [_tests(group, base, how.margin, how.seed) if base else None for group in others]
-        yield from _judged([_row(group, unlimited, bound) for group in others], tests, how.alpha)
+        yield from _judged([_row(group, unlimited, bound, how) for group in others], tests)
 
 
 def _row(
-    group: Sequence[Observation], unlimited: Sequence[Observation] | None, bound: Sequence[Observation] | None
+    group: Sequence[Observation],
+    unlimited: Sequence[Observation] | None,
+    bound: Sequence[Observation] | None,
+    how: Judgement,
 ) -> MatrixRow:
     """The description without the comparison."""
     first = group[0]
@@ -157,26 +171,22 @@ def _row(
         ttft_s=_mean(times),
         ttft_max_s=max(times, default=0.0),
         replay_tokens=_mean([resume.replay_tokens for resume in found]),
-        token_hit=sum(resume.anchor_tokens for resume in found) / prompts if prompts else 0.0,
+        token_hit=_mean([seen.outcome for seen in group if seen.outcome is not None]),
+        pooled_token_hit=sum(resume.anchor_tokens for resume in found) / prompts if prompts else 0.0,
         kv_without_state=sum(resume.kv_without_state for resume in found),
         evictions=sum(resume.evictions for resume in found),
         protection_fired=sum(fired) if fired else None,
         logit_difference=max((one.logit_difference for one in found if one.logit_difference is not None), default=None),
-        over_unlimited=_over(times, unlimited),
-        over_bound=_over(times, bound),
+        over_unlimited=_over(group, unlimited),
+        over_bound=_over(group, bound),
         ratio=None, difference_s=None, difference_low_s=None, difference_high_s=None, p_value=None, p_holm=None,
-        p_harmless_holm=None, p_harm_holm=None, verdict="not shown",
+        p_harmless_holm=None, p_harm_holm=None, alpha=how.rate(first.evaluation_id), verdict="not shown",
     )  # fmt: skip
 
 
 def _tests(group: Sequence[Observation], base: Sequence[Observation], margin: float, seed: int) -> _Tests | None:
     """The comparison on the common resumes; None without any."""
-    before = {(seen.fixture_id, seen.fingerprint): seen.resume for seen in base if seen.outcome is not None}
-    pairs: list[tuple[Resume, Resume, str]] = []
-    for seen in group:
-        other = before.get((seen.fixture_id, seen.fingerprint))
-        if seen.outcome is not None and seen.resume is not None and other is not None:
-            pairs.append((seen.resume, other, seen.cluster))
+    pairs = _paired(group, base)
     if not pairs:
         return None
     clusters = [cluster for _, _, cluster in pairs]
@@ -190,7 +200,7 @@ def _tests(group: Sequence[Observation], base: Sequence[Observation], margin: fl
     )
 
 
-def _judged(rows: Sequence[MatrixRow], tests: Sequence[_Tests | None], alpha: float) -> Iterator[MatrixRow]:
+def _judged(rows: Sequence[MatrixRow], tests: Sequence[_Tests | None]) -> Iterator[MatrixRow]:
     made = [one for one in tests if one is not None]
     differs = iter(holm([one.difference.p_value for one in made]))
     harmless = iter(holm([one.shifted.p_below(0.0) for one in made]))
@@ -200,13 +210,13 @@ def _judged(rows: Sequence[MatrixRow], tests: Sequence[_Tests | None], alpha: fl
             yield row
             continue
         p_holm, p_harmless, p_harm = next(differs), next(harmless), next(harms)
-        interval = test.difference.interval(1 - alpha)
-        if p_holm <= alpha and test.difference.mean < 0:
+        interval = test.difference.interval(1 - row.alpha)
+        if p_holm <= row.alpha and test.difference.mean < 0:
             verdict = "better"
-        elif p_harm <= alpha:
+        elif p_harm <= row.alpha:
             verdict = "harm"
         else:
-            verdict = "no harm" if p_harmless <= alpha else "not shown"
+            verdict = "no harm" if p_harmless <= row.alpha else "not shown"
         yield dataclasses.replace(
             row,
             ratio=test.ratio,
@@ -221,10 +231,22 @@ def _judged(rows: Sequence[MatrixRow], tests: Sequence[_Tests | None], alpha: fl
         )
 
 
-def _over(times: Sequence[float], reference: Sequence[Observation] | None) -> float | None:
-    """Mean time over that of a reference; None without one."""
-    bound = _mean([seen.resume.ttft_s for seen in reference or () if seen.resume and seen.outcome is not None])
-    return _mean(times) / bound if bound else None
+def _over(group: Sequence[Observation], reference: Sequence[Observation] | None) -> float | None:
+    """Mean time over that of a reference, on the common resumes; None without any."""
+    pairs = _paired(group, reference or ())
+    bound = sum(other.ttft_s for _, other, _ in pairs)
+    return sum(one.ttft_s for one, _, _ in pairs) / bound if bound else None
+
+
+def _paired(group: Sequence[Observation], base: Sequence[Observation]) -> list[tuple[Resume, Resume, str]]:
+    """The resumes that both have, with their clusters."""
+    before = {(seen.fixture_id, seen.fingerprint): seen.resume for seen in base if seen.outcome is not None}
+    pairs: list[tuple[Resume, Resume, str]] = []
+    for seen in group:
+        other = before.get((seen.fixture_id, seen.fingerprint))
+        if seen.outcome is not None and seen.resume is not None and other is not None:
+            pairs.append((seen.resume, other, seen.cluster))
+    return pairs
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -56,17 +56,17 @@ def parts(matrix: Matrix) -> list[Part]:
     """The parts in order: by placement with order of removal, engine and cost law, then by pool where it is an axis.
 
     The reference, which has no pool, is in each part of its evaluation. Settings that no text tells apart, as those of
-    `placement.block`, are told by their evaluation.
+    a model, are told by their evaluation, so that no part mixes them.
     """
+    alike = unnamed(matrix)
     groups: dict[tuple[str, ...], list[MatrixRow]] = {}
     for rows in _by_evaluation(matrix):
         references = [row for row in rows if not row.pool]
         law = law_name(next((row.law for row in rows if row.law), ""), matrix)
         for setting in dict.fromkeys(row.setting for row in rows if row.pool) or [""]:
             first = rows[0]
-            key: tuple[str, ...] = (setting, first.engine, law, "")
-            if any(row.workload == first.workload for row in groups.get(key, ())):
-                key = (*key[:3], f"evaluation {first.evaluation_id}")
+            own_name = f"evaluation {first.evaluation_id}" if first.evaluation_id in alike else ""
+            key: tuple[str, ...] = (setting, first.engine, law, own_name)
             own = [row for row in rows if row.pool and row.setting == setting]
             groups.setdefault(key, []).extend([*references, *own])
     differing = [len({key[place] for key in groups}) > 1 for place in range(4)]
@@ -79,6 +79,22 @@ def parts(matrix: Matrix) -> list[Part]:
             title = ", ".join([*([pool] if pool else []), *texts])
             found.append(Part(title, replace(matrix, rows=tuple(own))))
     return found
+
+
+def unnamed(matrix: Matrix) -> set[str]:
+    """Ids of the evaluations that share placement, order of removal, engine and cost law with another one of their own.
+
+    What differs between two evaluations of one workload no text says then, nor which of the other workloads' belong to
+    which: all with these texts are meant.
+    """
+    texts: dict[tuple[str, str, str], dict[str, set[str]]] = {}
+    for rows in _by_evaluation(matrix):
+        law = next((row.law for row in rows if row.law), "")
+        for setting in {row.setting for row in rows if row.pool}:
+            by_workload = texts.setdefault((setting, rows[0].engine, law), {})
+            by_workload.setdefault(rows[0].workload, set()).add(rows[0].evaluation_id)
+    clashes = [one for one in texts.values() if any(len(names) > 1 for names in one.values())]
+    return {name for one in clashes for names in one.values() for name in names}
 
 
 def _by_evaluation(matrix: Matrix) -> list[list[MatrixRow]]:

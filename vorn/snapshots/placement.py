@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from vorn.records import BadInput
 from vorn.snapshots.entry import Role
+
+_ROLES = ("tail", "sibling", "leaf", "branch")
+_USUAL_BLOCK = 16  # tokens, as in conf/placement/default.yaml: not named in labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +62,8 @@ class Placement:
 
     @property
     def label(self) -> str:
-        """For example `grid=2048+tail+leaf`."""
-        parts = [f"grid={self.grid}"] if self.grid else []
-        return "+".join(parts + [name for name in ("tail", "sibling", "leaf", "branch") if getattr(self, name)])
+        """For example `grid=2048+tail+leaf`, with `block=32` or `rendered_anew` behind it where they are not usual."""
+        return placement_label(asdict(self))
 
     def floored(self, tokens: int) -> int:
         """The whole blocks of so many tokens, in tokens."""
@@ -93,3 +97,16 @@ class Placement:
                 roles.pop(depth, None)
                 roles[depth] = role
         return list(roles.items())
+
+
+def placement_label(settings: Mapping[str, Any]) -> str:
+    """The label of a placement as a manifest records it; a setting that an older ledger lacks is not named."""
+    grid, block = settings.get("grid"), settings.get("block")
+    return "+".join(
+        [
+            *([f"grid={grid}"] if grid else []),
+            *(name for name in _ROLES if settings.get(name)),
+            *([f"block={block}"] if block not in (None, _USUAL_BLOCK) else []),
+            *(name for name in ("match_generated", "rendered_anew") if settings.get(name)),
+        ]
+    )

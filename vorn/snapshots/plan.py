@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vorn.choices import conf_dirs, load, options, raw, unknown
-from vorn.records import REFERENCE, BadInput, digest
-from vorn.settings import check_given, choice, expand, refuse_twice, resolved, text, whole
+from vorn.choices import unknown
+from vorn.records import BadInput, digest
+from vorn.settings import check_given, expand, resolved, text, whole
 from vorn.snapshots.cells import SnapshotCell
 from vorn.snapshots.cost import Cost
-from vorn.snapshots.index import ORDERS
 from vorn.snapshots.placement import Placement
 from vorn.snapshots.requests import Instance
+from vorn.snapshots.selected import SelectedPolicy, known_options, make_cells, option_file, selected_policies
 from vorn.stats import TestPlan
 
 OTHER_JOB = ("policy", "unit", "guards", "contract", "budget", "model", "task", "outcome", "prefill", "decode", "limit")
@@ -73,7 +72,7 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
     placement = Placement(**node["placement"])
     cost: Cost = instantiate(node["cost"], _convert_="all")
     engine = dict(node["engine"])
-    policies, verdict = _policies(cfg), _verdict(cfg)
+    policies, verdict = selected_policies(cfg), _verdict(cfg)
     _check_stats(TestPlan.from_config(node["stats"]))
     seeds = range(cfg.seed, cfg.seed + (whole("workload.seeds", node["workload"].pop("seeds", None), 1) or 0))
     workloads = [
@@ -82,7 +81,7 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
         for settings in expand(f"workload.{name}", _plain_lists(name, entry))
     ]
     if not workloads:
-        raise BadInput(f"workload selects nothing; name at least one of: {', '.join(_known('workload'))}")
+        raise BadInput(f"workload selects nothing; name at least one of: {', '.join(known_options('workload'))}")
     return CampaignPlan(
         workloads=tuple(workloads),
         placement=placement,
@@ -94,6 +93,12 @@ def plan_campaign(cfg: DictConfig) -> CampaignPlan:
 
 
 def _check_stats(plan: TestPlan) -> None:
+    """Refuse what means nothing for resumes: the matrix judges every cell on all of them, and when all are there."""
+    if plan.split is not None:
+        raise BadInput(
+            f"stats.split={plan.split}: legal for snapshots is null, since the matrix tests every cell on all resumes; "
+            "leave it out, and confirm a parameter chosen here on fresh instances (another seed)"
+        )
     if plan.is_sequential:
         raise BadInput(
             f"stats.stop={plan.stop} with run=warm_resume: looking after each resume is legal for independent fixtures "
@@ -105,7 +110,7 @@ def _workload(
     name: str,
     settings: dict[str, Any],
     node: Mapping[str, Any],
-    policies: list[tuple[str, dict[str, Any], str]],
+    policies: list[SelectedPolicy],
     placement: Placement,
     seeds: range,
 ) -> WorkloadPlan:
@@ -114,8 +119,7 @@ def _workload(
     draw = instantiate(settings, _convert_="all")
     task = _label(name, settings)
     instances = _distinct(draw.instance(f"{task}/seed{seed}", seed, placement) for seed in seeds)
-    cells = (_reference(node["pool"]), *_cells(policies, node["pool"], slots or 1))
-    _refuse_doubles(cells)
+    cells = make_cells(policies, node["pool"], slots or 1)
     identity = {"workload": [name, settings], "placement": node["placement"], "engine": dict(node["engine"])}
     return WorkloadPlan(
         task=task,
@@ -156,7 +160,7 @@ def _plain_lists(name: str, entry: object) -> dict[str, Any]:
     """The settings, those whose default is a list as one value: elsewhere a list is an axis."""
     if not isinstance(entry, Mapping) or "_target_" not in entry:
         raise BadInput(f"workload.{name}={entry!r} is no workload; select one with workload={name} if it has a file")
-    defaults = _file("workload", name)
+    defaults = option_file("workload", name)
     legal = {key for key in defaults if key != "_target_"}
     for key in entry:
         if defaults and key not in defaults:
@@ -165,75 +169,6 @@ def _plain_lists(name: str, entry: object) -> dict[str, Any]:
         str(key): tuple(value) if isinstance(defaults.get(key), list) and isinstance(value, list) else value
         for key, value in entry.items()
     }
-
-
-def _policies(cfg: DictConfig) -> list[tuple[str, dict[str, Any], str]]:
-    """(name, configuration, parameters that differ from the file), the reference left out."""
-    found = []
-    for name, entry in resolved(cfg.get("snapshot_policy")).items():
-        if entry == {"reference": True}:
-            continue
-        defaults = _file("snapshot_policy", name)
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("_target_"), str):
-            raise BadInput(
-                f"snapshot_policy.{name}={entry!r} has no _target_ and is no policy; select it with "
-                f"snapshot_policy={name} if it has a file, or leave its parameters out"
-            )
-        for key in entry:
-            if defaults and key not in defaults:
-                raise unknown(f"parameter of snapshot_policy {name!r}:", key, [k for k in defaults if k != "_target_"])
-        for config in expand(f"snapshot_policy.{name}", entry):
-            changed = [f"{key}={text(value)}" for key, value in config.items() if defaults.get(key) != value]
-            found.append((name, config, ",".join(changed)))
-    if not found:
-        raise BadInput(f"snapshot_policy selects nothing; name at least one of: {', '.join(_known('snapshot_policy'))}")
-    return found
-
-
-def _cells(
-    policies: list[tuple[str, dict[str, Any], str]], pool: Mapping[str, Any], slots: int
-) -> Iterator[SnapshotCell]:
-    orders = _axis(pool, "order")
-    for order in orders:
-        choice("pool.order", order, ORDERS)
-    unit = "slots" if pool["bytes"] is None else "bytes"
-    if unit == "bytes" and pool["slots"] is not None:
-        raise BadInput(f"pool.slots={pool['slots']} with pool.bytes={pool['bytes']}: legal is one of the two; drop one")
-    budgets = [slots if unit == "slots" and size is None else size for size in _axis(pool, unit)]
-    usual = raw(load(options("pool", conf_dirs())["default"]))["order"]
-    for (name, config, params), size, order in product(policies, budgets, orders):
-        whole(f"pool.{unit}", size, 1)
-        label = "/".join([f"{name}({params})" if params else name, str(size), *([] if order == usual else [order])])
-        cell = SnapshotCell(
-            label=label, policy=name, policy_config=config, params=params, unit=unit, budget=str(size), order=order,
-            snapshot_bytes=pool["snapshot_bytes"],
-        )  # fmt: skip
-        cell.pool()  # a parameter out of range is refused here
-        yield cell
-
-
-def _reference(pool: Mapping[str, Any]) -> SnapshotCell:
-    whole("pool.snapshot_bytes", pool["snapshot_bytes"], 1)
-    return SnapshotCell(
-        label=REFERENCE, policy=REFERENCE, policy_config={}, params="", unit="", budget="", order="stable",
-        snapshot_bytes=pool["snapshot_bytes"],
-    )  # fmt: skip
-
-
-def _axis(pool: Mapping[str, Any], name: str) -> list[Any]:
-    value = pool[name]
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise BadInput(f"pool.{name}=[] is not legal; give one value or a list of values")
-    refuse_twice(f"pool.{name}", values)
-    return values
-
-
-def _refuse_doubles(cells: tuple[SnapshotCell, ...]) -> None:
-    labels = [cell.label for cell in cells]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise BadInput(f"two different cells would both be called {label!r}; leave one of them out")
 
 
 def _verdict(cfg: DictConfig) -> Verdict:
@@ -245,26 +180,18 @@ def _verdict(cfg: DictConfig) -> Verdict:
     if baseline not in selected:
         raise unknown("verdict.baseline:", str(baseline), selected, "It must be one of the selected policies.")
     bound = node["bound"]
-    if bound is not None and bound not in [*selected, *_known("snapshot_policy")]:
-        raise unknown("verdict.bound:", str(bound), [*selected, *_known("snapshot_policy")], "Or give null for none.")
+    if bound is not None and bound not in [*selected, *known_options("snapshot_policy")]:
+        raise unknown(
+            "verdict.bound:", str(bound), [*selected, *known_options("snapshot_policy")], "Or give null for none."
+        )
     return Verdict(
         baseline=baseline, bound=bound or "", margin=margin, seed=whole("verdict.seed", node["seed"], 0) or 0
     )
 
 
-def _file(group: str, name: str) -> dict[str, Any]:
-    """What the option's own file says; {} if it has none."""
-    path = options(group, conf_dirs()).get(name)
-    return raw(load(path)).get(name, {}) if path else {}
-
-
-def _known(group: str) -> list[str]:
-    return sorted(options(group, conf_dirs()))
-
-
 def _label(name: str, settings: Mapping[str, Any]) -> str:
     """The workload with its settings that differ from its file."""
-    defaults = _file("workload", name)
+    defaults = option_file("workload", name)
     changed = [f"{key}={text(value)}" for key, value in settings.items() if defaults and defaults.get(key) != value]
     return f"{name}({','.join(changed)})" if changed else name
 

@@ -2,6 +2,7 @@
 
 A setting is a workload with its sizes, a placement, a pool and an order of removal. A multirun over them fills one
 ledger directory: `-m experiment=warm_resume placement.grid=256,512,2048 pool.slots=16,24 pool.order=swap,stable`.
+It is judged as the runs recorded, so that a report on the same ledgers says the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from vorn.ledger import read_ledger
 from vorn.records import REFERENCE, BadInput
-from vorn.snapshots.matrix import Judgement, Matrix, MatrixRow, build_matrix
+from vorn.snapshots.matrix import Matrix, MatrixRow
+from vorn.snapshots.recorded import recorded_matrix, recorded_rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,23 +61,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 bad input."""
     parser = argparse.ArgumentParser(prog="python -m vorn.snapshots.sensitivity", description=__doc__)
     parser.add_argument("ledgers", type=Path, metavar="LEDGERS", help="a ledger directory")
-    parser.add_argument("--baseline", default="forecast", help="policy that all others are compared with (forecast)")
-    parser.add_argument("--margin", type=float, default=0.05, help="rise of the mean time that is no harm (0.05)")
-    parser.add_argument("--alpha", type=float, default=0.05, help="family-wise error rate in each setting (0.05)")
+    parser.add_argument("--baseline", help="policy that all others are compared with (recorded)")
+    parser.add_argument("--margin", type=float, help="rise of the mean time that is no harm (recorded)")
+    parser.add_argument("--alpha", type=float, help="family-wise error rate in each setting (recorded)")
     chosen = parser.parse_args(argv)
     try:
         folders = sorted(path for path in chosen.ledgers.glob("*") if path.is_dir())
         if not folders:
             raise BadInput(f"LEDGERS={str(chosen.ledgers)!r} holds no ledger; legal is the ledger_dir of a multirun")
-        how = Judgement(baseline=chosen.baseline, bound="", margin=chosen.margin, alpha=chosen.alpha, seed=0)
-        matrix = build_matrix(read_ledger(*folders).observations, how)
-        found = shares(matrix)
+        contents = read_ledger(*folders)
+        changes = {name: value for name in ("baseline", "margin") if (value := getattr(chosen, name)) is not None}
+        rates = recorded_rates(contents) if chosen.alpha is None else chosen.alpha
+        matrix = recorded_matrix(contents, alpha=rates, changes=changes)
+        if matrix is None:
+            raise BadInput(f"LEDGERS={str(chosen.ledgers)!r} holds 0 resumes; legal are ledgers of warm_resume runs")
+        found, baseline = shares(matrix), matrix.judgement.baseline
         if not found:
-            raise BadInput(f"--baseline={chosen.baseline!r} was not run beside another policy; legal is one that was")
+            raise BadInput(f"--baseline={baseline!r} was not run beside another policy; legal is one that was")
     except BadInput as error:
         print(f"vorn.snapshots.sensitivity: {error}", file=sys.stderr)
         return 1
-    print(f"shown better or harmful against {chosen.baseline}, of all settings; ratio of mean times: least median most")
+    for remark in matrix.remarks:
+        print(f"note: {remark}")
+    print(f"shown better or harmful against {baseline}, of all settings; ratio of mean times: least median most")
     for one in found:
         print(
             f"{one.workload:14} {one.policy:22} better {one.better:3}/{one.settings:<3} harm {one.harm:3}/"

@@ -13,7 +13,7 @@ from vorn.records import Observation
 from vorn.report.page.drawing import Drawing, draw
 from vorn.report.page.fixtures import LONGEST, MOST, MOST_BYTES, embed
 from vorn.report.reports import Report
-from vorn.report.resumes.figures import families_figure, matrix_figure
+from vorn.report.resumes.figures import MOST_DRAWN, families_figure, matrix_figure, undrawn
 from vorn.report.resumes.notes import resume_notes, resume_provenance
 from vorn.report.resumes.summaries import verdicts
 from vorn.report.resumes.tables import grid, resume_tables
@@ -23,7 +23,6 @@ from vorn.report.tables import Table
 from vorn.snapshots.matrix import Matrix
 from vorn.snapshots.parts import Part, parts, policy_name
 
-MOST_DRAWN = 12  # parts with figures: each takes most of a second, and nobody looks at a hundred
 _COLUMNS = ("matched tokens", "replay tokens", "seconds", "evictions", "fired")
 
 
@@ -86,13 +85,12 @@ class ResumeSection:
 def resume_section(matrix: Matrix, report: Report, observations: Sequence[Observation]) -> ResumeSection:
     """The section; `observations` are those that the report was made of, and others."""
     found = parts(matrix)
-    left = len(found) - MOST_DRAWN
     return ResumeSection(
         title=title(matrix),
         lead=lead(matrix),
         legend=f"{legend(matrix)} Below each: seconds, and how many times the mean time of the references that is.",
         blocks=tuple(_block(part, number, len(found)) for number, part in enumerate(found, start=1)),
-        undrawn=f"The last {left} of {len(found)} settings have no figures." if left > 0 else "",
+        undrawn=undrawn(found),
         tables=tuple(resume_tables(matrix, report.resumes)),
         fixtures=shown_resumes([seen for seen in observations if seen.is_resume]),
         notes=tuple(resume_notes(matrix, report.resumes)),

@@ -9,20 +9,30 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vorn.report.resumes.words import full_entry
-from vorn.report.style import COLOURS, GRID, INK, drawing, images, text_inches
+from vorn.report.style import COLOURS, DARK, GRID, INK, LIGHT, drawing, images, text_inches
 from vorn.report.words import percent
 from vorn.snapshots.matrix import Matrix, MatrixRow
 from vorn.snapshots.parts import Part, parts
 
-_DARK, _LIGHT = "#101010", "#fafafa"  # of numbers on a coloured field, whatever the page's scheme
+MOST_DRAWN = 12  # parts with figures: each takes most of a second, and nobody looks at a hundred
 _MOST = math.log(8)  # of the logarithm of a ratio that colours tell apart
 _PER_ROW = 2  # panels of differences side by side
 
 
 def draw(matrix: Matrix) -> dict[str, bytes]:
-    """All parts, one below the other, as the bytes of a file by format."""
+    """The first MOST_DRAWN parts, one below the other, as the bytes of a file by format; it says how many are left."""
+    found = parts(matrix)
     with drawing():
-        return images(matrix_figure(parts(matrix)))
+        figure = matrix_figure(found[:MOST_DRAWN])
+        if left := undrawn(found):
+            figure.supxlabel(left, fontsize=9)
+        return images(figure)
+
+
+def undrawn(found: Sequence[Part]) -> str:
+    """How many parts have no figure, as a sentence; "" if all have one."""
+    left = len(found) - MOST_DRAWN
+    return f"The last {left} of {len(found)} settings have no figures." if left > 0 else ""
 
 
 def matrix_figure(found: Sequence[Part]) -> Any:
@@ -54,7 +64,7 @@ def _heat(axes: Any, part: Part) -> Any:
     for y, line in enumerate(cells):
         for x, row in enumerate(line):
             value = values[y][x]
-            colour = INK if math.isnan(value) else _LIGHT if abs(value) > math.log(3) else _DARK
+            colour = INK if math.isnan(value) else LIGHT if abs(value) > math.log(3) else DARK
             axes.text(x, y, full_entry(row), ha="center", va="center", color=colour, fontsize=8)
     return drawn
 
@@ -83,7 +93,7 @@ def families_figure(part: Part) -> Any:
     for axes, (workload, rows) in zip(panels, families.items(), strict=False):
         _forest(axes, rows)
         axes.set_title(", ".join(filter(None, (workload, part.pool(workload)))), fontsize=9)
-        axes.set_xlabel(f"seconds more than {how.baseline}, {percent(1 - how.alpha)}", fontsize=8)
+        axes.set_xlabel(f"seconds more than {how.baseline}, {percent(1 - rows[0].alpha)}", fontsize=8)
     return figure
 
 

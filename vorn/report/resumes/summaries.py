@@ -22,7 +22,7 @@ def out_of_reach(part: Part) -> list[str]:
     found: dict[str, list[str]] = {}
     for workload in part.workloads:
         tested = [row for row in part.family(workload) if row.ratio is not None]
-        for text in _reach(tested, part.matrix.judgement):
+        for text in _reach(tested):
             found.setdefault(text, []).append(workload)
     return [f"{', '.join(workloads)}: {text}" for text, workloads in found.items()]
 
@@ -36,13 +36,13 @@ def _summary(part: Part, workload: str, rows: Sequence[MatrixRow]) -> FamilySumm
     return FamilySummary(
         title=", ".join(filter(None, (workload, part.pool(workload), part.title))),
         headline=f"{len(tested)} policies against {how.baseline}: {counts}",
-        real_label="shown at " + percent(how.alpha) + ", largest effect first" if real else "",
+        real_label="shown at " + percent(rows[0].alpha) + ", largest effect first" if real else "",
         real=tuple(_sentence(row, how) for row in real),
         not_shown_label=f"nothing shown ({len(by_verdict['not shown'])})" if by_verdict["not shown"] else "",
         not_shown=tuple(f"{row.cell} {_effect(row)}" for row in by_verdict["not shown"]),
         not_tested=tuple(row.cell for row in rows if row.ratio is None),
         is_compact=False,
-        claims=(*_harmless(by_verdict["no harm"], how), *_reach(tested, how)),
+        claims=(*_harmless(by_verdict["no harm"], how), *_reach(tested)),
         table="matrix.csv",
     )
 
@@ -70,13 +70,13 @@ def _harmless(rows: Sequence[MatrixRow], how: Judgement) -> list[str]:
     return [f"shown to be no harm, a rise of less than {percent(how.margin)}: {names}"]
 
 
-def _reach(tested: Sequence[MatrixRow], how: Judgement) -> list[str]:
+def _reach(tested: Sequence[MatrixRow]) -> list[str]:
     """Says so where so few instances can show nothing: all signs alike have a p of 2 / 2^instances."""
     instances = max((row.n_instances for row in tested), default=0)
     least = len(tested) * 2 / 2**instances
-    if not tested or least <= how.alpha:
+    if not tested or least <= tested[0].alpha:
         return []
-    needed = math.ceil(math.log2(2 * len(tested) / how.alpha))
+    needed = math.ceil(math.log2(2 * len(tested) / tested[0].alpha))
     return [
         f"{counted(instances, 'instance')} of a workload cannot show a policy to be better among {len(tested)}: no "
         f"p(Holm) is below {min(1.0, least):.2g}; {needed} instances can (workload.seeds={needed}; a trace is one "

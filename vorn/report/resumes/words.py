@@ -63,25 +63,37 @@ def lead(matrix: Matrix) -> str:
 def legend(matrix: Matrix) -> str:
     """What the marks mean."""
     how = matrix.judgement
+    rates = " or ".join(map(percent, matrix.rates)) + own_rates(matrix)
     return (
         f"Mean time to the first token over that of {how.baseline} in the same pool. + better and - harm: shown at "
-        f"{percent(how.alpha)} after Holm over the policies of a workload; harm is a rise beyond "
+        f"{rates} after Holm over the policies of a workload; harm is a rise beyond "
         f"{percent(how.margin)}; = shown to be no harm; ? nothing shown. Tests flip the signs of whole workload "
         "instances, since conversations of one pool are not independent."
     )
 
 
+def own_rates(matrix: Matrix) -> str:
+    """Which workload was judged at which alpha, where they differ: ` (deep 1 %, wide 20 %)`."""
+    if len(matrix.rates) == 1:
+        return ""
+    named = dict.fromkeys(f"{row.workload} {percent(row.alpha)}" for row in matrix.rows)
+    return f" ({', '.join(named)})"
+
+
 def how_to_read(matrix: Matrix) -> str:
     """The words of the tables."""
     how = matrix.judgement
+    alpha = " or ".join(f"{rate:g}" for rate in matrix.rates)
     bound = f" {how.bound} stands beside each cell as what is possible in the same pool." if has_bound(matrix) else ""
     return (
         "A resume continues a conversation whose KV is known up to some token, but whose recurrent state must come "
         "from a snapshot: everything after the deepest usable one (the anchor) is read again (the replay). Token hit "
-        f"is anchor tokens over prompt tokens. {REFERENCE} is a pool without limit, in which nothing is evicted."
-        f"{bound} Policies are compared on the resumes that both have. Intervals and p come from flipping the signs of "
-        "the differences of whole workload instances; p(Holm) corrects p over the policies of a workload in a pool. "
-        f"Better: p(Holm) is at most {how.alpha:g} and the mean time smaller. Harm: the mean time is shown to rise by "
+        f"is the mean over resumes of anchor tokens over prompt tokens. {REFERENCE} is a pool without limit, in which "
+        f"nothing is evicted.{bound} Policies are compared on the resumes that both have, as are the ratios to the "
+        "references; mean s, max s, replay and token hit of a cell are over all of its own resumes without an error. "
+        "Intervals and p come from flipping the signs of the differences of whole workload instances; p(Holm) corrects "
+        "p over the policies of a workload in a pool. "
+        f"Better: p(Holm) is at most {alpha} and the mean time smaller. Harm: the mean time is shown to rise by "
         f"more than {percent(how.margin)}; no harm: it is shown to rise by less. Fired counts evictions in which what "
         "the policy protects changed the victim; a policy whose protection never fired is its base rule there. Where a "
         "model was run, the largest logit difference is to a cold prefill of the same prompt; a resume beyond the "
@@ -101,6 +113,8 @@ def notes(matrix: Matrix) -> list[str]:
     lines = [f"the protection never changed a victim, so this is its base rule: {_names(inert)}"] if inert else []
     if any(row.law == "measured" for row in matrix.rows):
         lines.append("times were measured, and hold what else the machine did meanwhile; tokens of replay do not")
+    if len(matrix.rates) > 1:
+        lines.append(f"each evaluation is judged at the alpha that its runs recorded{own_rates(matrix)}")
     return [*matrix.remarks, *lines] + ([f"resumes with errors, left out: {_names(failed)}"] if failed else [])
 
 
