@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -152,6 +153,44 @@ def test_the_plan_is_followed_within_sub_tasks() -> None:
     assert [(pair.n, pair.p_holm) for pair in untested] == [(0, None)] * 3
     assert {pair.family_size for pair in report.pairs if pair.subtask} == {3}
     assert "tova/token/64 and h2o/token/64 on vt" in render(report)
+
+
+def drawn() -> list[Observation]:
+    """Three policies on two sub-tasks of 40 fixtures, with outcomes that are multiples of no common fraction."""
+    found = []
+    for place, policy in enumerate(("full", "tova", "h2o", "random")):
+        for seen in run_cell("1" * 80, policy=policy):
+            outcome = round(0.9 - 0.2 * place + math.sin(seen.fixture_index * (place + 1)) / 12, 7)
+            found.append(
+                replace(seen, outcome=outcome, answer_nll=2 - outcome, subtask=("vt", "cwe")[seen.fixture_index % 2])
+            )
+    return found
+
+
+def test_a_clear_difference_of_drawn_patterns_is_real_however_large_the_family() -> None:
+    """Oracle: every fixture of these has the same sign or nearly, so that p is far below alpha / family.
+
+    With alpha 0.0005 a family of 6 is as much too large for 10,000 patterns as one of 600 is with 0.05.
+    """
+    seen = [replace(one, outcome=0.95 if one.fixture_index == 79 else one.outcome) for one in drawn()]
+    seen = [
+        replace(one, outcome=0.05, answer_nll=1.95)
+        if (one.fixture_index in (0, 1) and one.policy == "tova") else one
+        for one in seen
+    ]  # fmt: skip
+    report = build_report(make_contents(*seen), changes={"alpha": 0.0005})
+    pairs = [pair for pair in report.pairs if pair.subtask and pair.p_method == "monte_carlo"]
+    assert {pair.family_size for pair in pairs} == {6}
+    assert len(pairs) >= 2
+    assert all(pair.p_value is not None and pair.p_value < 1e-4 and pair.is_real for pair in pairs)
+    assert all(pair.nll_p_holm is not None and pair.nll_p_holm < 5e-4 for pair in pairs)
+    whole = [pair for pair in report.pairs if pair.family == "policies" and pair.p_method == "monte_carlo"]
+    assert whole
+    assert {pair.p_value for pair in whole} == {1e-4}  # 3 comparisons: 10,000 patterns suffice
+    assert "out of reach among" not in render(report)
+    report = build_report(make_contents(*seen), changes={"alpha": 1e-7})
+    text = "; a p from 10000 drawn sign patterns is out of reach among 6 comparisons"
+    assert text in render(report)
 
 
 def test_fixtures_share_a_context_within_their_own_sub_task_only() -> None:

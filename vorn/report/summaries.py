@@ -11,7 +11,7 @@ from vorn.report.pairs import BY_SUBTASK, POWER
 from vorn.report.reports import EvaluationReport
 from vorn.report.rows import BudgetRow, PairRow
 from vorn.report.words import counted, margin_points, on, percent, points, ratio, ratio_sentence, sentence, short
-from vorn.stats import TestPlan, least_fixtures, tango_interval
+from vorn.stats import TestPlan, least_fixtures, patterns_for, tango_interval
 
 TITLES = {
     "vs_full": f"Against {REFERENCE}",
@@ -93,6 +93,11 @@ def _headline(tested: int, real: int, plan: TestPlan) -> str:
 def _not_shown_label(not_shown: Sequence[PairRow], plan: TestPlan) -> str:
     """With what the family could have found on the most fixtures that one of these pairs has."""
     label = f"not shown to differ ({len(not_shown)}), in points"
+    if any(pair.p_method == "monte_carlo" for pair in not_shown):
+        size = not_shown[0].family_size
+        patterns = patterns_for(size, plan.alpha)
+        if size > plan.alpha * patterns:
+            label += f"; a p from {patterns} drawn sign patterns is out of reach among {counted(size, 'comparison')}"
     best = max(not_shown, key=lambda pair: (pair.least_discordant is not None, pair.n))
     if best.least_discordant is None:
         return label
