@@ -124,6 +124,15 @@ def test_policies_are_compared_within_each_sub_task_and_corrected_over_all_of_th
     assert Counter(row["subtask"] for row in rows) == {"": 6, "vt": 3, "cwe": 3, "qa_1": 3}
 
 
+def test_a_cell_of_an_older_version_is_counted_by_what_other_cells_say_of_its_fixtures() -> None:
+    """Oracle: the same report of cells that all name their sub-tasks."""
+    older = [replace(seen, subtask="") if seen.policy == "tova" else seen for seen in several()]
+    named, report = (build_report(make_contents(*seen)) for seen in (several(), older))
+    assert report.subtasks == named.subtasks
+    assert {row.cell for row in report.subtasks} == {cell.cell for cell in report.cells}
+    assert report.pairs == named.pairs
+
+
 def test_other_families_do_not_change_by_it() -> None:
     report = build_report(make_contents(*several()))
     alone = build_report(make_contents(*several(("", "", ""))))
