@@ -119,6 +119,12 @@ def test_policies_are_compared_within_each_sub_task_and_corrected_over_all_of_th
     assert [pair.p_holm for pair in pairs] == pytest.approx([steps[index] for index in range(9)])
     assert {pair.family_size for pair in pairs} == {9}
     assert any(pair.is_real for pair in pairs)
+    again = [seen for seen in several() if seen.policy == "random"]
+    replicas = [replace(seen, cell="A/A", cell_id="again", replica_of=again[0].cell_id) for seen in again]
+    noisy = build_report(make_contents(*several(), *replicas))
+    marks = {pair.above_noise is None for pair in noisy.pairs if not pair.subtask}
+    assert marks == {False}, "the noise floor of all fixtures marks the other families"
+    assert {pair.above_noise for pair in noisy.pairs if pair.subtask} == {None}
     write_report(report, tmp_path)
     rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
     assert Counter(row["subtask"] for row in rows) == {"": 6, "vt": 3, "cwe": 3, "qa_1": 3}
