@@ -60,7 +60,7 @@ def test_the_text_shows_sub_tasks_and_total_side_by_side() -> None:
     report = build_report(make_contents(*mixed()))
     lines = render(report).splitlines()
     table = lines[lines.index("### Mean outcome by sub-task") + 2 :]
-    assert table[0] == "| cell | vt | cwe | qa_1 | total |"
+    assert table[0] == "| cell | vt | cwe | qa\\_1 | total |"
     assert table[2:4] == ["| full | 100.0% | 75.0% | 0.0% | 75.0% |", "| tova/token/64 | 50.0% | 75.0% |  | 62.5% |"]
     stream = io.StringIO()
     print_report(report, Console(file=stream, width=200, color_system=None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -107,6 +108,20 @@ def test_every_figure_is_xml_and_every_text_printable_whatever_the_names(tmp_pat
     assert [len(fixture["cells"]) for fixture in panel] == [3] * 4  # cells are found by their ids
     with (tmp_path / "grid.csv").open(newline="") as file:
         assert {row["down"] for row in csv.DictReader(file)} == {HOSTILE.replace("\ud800", "\\ud800")}
+
+
+def test_no_name_becomes_markup_of_a_text_file(tmp_path: Path) -> None:
+    """Oracle: marks of Markdown that have no backslash before them; every row of a table has as many as its head."""
+    write_report(build_report(hostile_contents(), verdict=VERDICT), tmp_path)
+    for name in ("report.md", "matrix.md"):
+        text = (tmp_path / name).read_text()
+        assert "script>" in text
+        assert not re.search(r"(?<!\\)(\\\\)*<script", text)
+        rows = [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in text.splitlines() if line.startswith("|")]
+        rules = [index for index, line in enumerate(row for row in text.splitlines() if row.startswith("|"))
+                 if line.startswith("|---")]  # fmt: skip
+        for start, end in itertools.pairwise([*rules, len(rows) + 1]):
+            assert len({*rows[start - 1 : end - 1]}) == 1
 
 
 def test_a_line_longer_than_any_record_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
