@@ -340,6 +340,17 @@ def test_answers_in_nats_stand_beside_the_hits_where_they_were_recorded():
     assert "nats" not in render(plain) + shown(plain)
 
 
+def test_every_share_of_the_table_of_cells_is_in_per_cent() -> None:
+    """Worked out by hand: outcomes 1, 1/2, 0, 0 have the mean 37.5 %, beside a hit rate of 25 %."""
+    report = build_report(make_contents(*run_cell("1h00", policy="full")))
+    (row,) = (line for line in render(report).splitlines() if line.startswith("| full |"))
+    cells = [text.strip() for text in row.strip("|").split("|")]
+    assert cells[4:6] == ["1 of 4", "25.0%"]
+    assert cells[7] == "37.5%"
+    low, high = (float(end) for end in cells[8].split(" to "))
+    assert low < 37.5 < high
+
+
 def test_a_claim_names_three_pairs_and_the_file_that_has_the_others() -> None:
     """Six policies that miss nothing on 400 fixtures are equivalent in all 15 pairs."""
     seen = [one for policy in ("full", *"abcdef") for one in run_cell("1" * 400, policy=policy)]
