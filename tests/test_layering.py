@@ -229,6 +229,8 @@ FORBIDDEN: dict[str, set[str]] = {
             "jsonl",
             "metrics",
             "chinese",
+            "graded",
+            "longbench",
             "reach",
             "grading",
             "appending",
