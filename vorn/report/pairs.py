@@ -132,38 +132,26 @@ def _pair(
     noise_limit: float | None,
 ) -> PairRow:
     """The comparison without what needs the whole family."""
-    table, worst = outcomes.table, outcomes.worst_case
-    lhs_mean, rhs_mean = outcomes.means
     row = PairRow(
         lhs=lhs.cell,
         rhs=rhs.cell,
         model=lhs.model,
         task=lhs.task,
-        n=table.n,
-        n_excluded=table.n_excluded,
-        both=table.both,
-        lhs_only=table.lhs_only,
-        rhs_only=table.rhs_only,
-        neither=table.neither,
         p_holm=None,
         family=family,
         family_size=0,
         lhs_id=lhs.cell_id,
         rhs_id=rhs.cell_id,
-        worst_low=worst.low if worst else None,
-        worst_high=worst.high if worst else None,
         alpha=plan.alpha,
-        lhs_mean=lhs_mean,
-        rhs_mean=rhs_mean,
         least_discordant=None,
         detectable_difference=None,
         margin=plan.margin,
         p_noninferior_holm=None,
         p_equivalent_holm=None,
         above_noise=None,
-        looks=outcomes.looks,
         nll_p_holm=None,
         subtask="",
+        **_counted(outcomes),
         **asdict(said),
         **asdict(likelihoods),
     )
@@ -172,6 +160,25 @@ def _pair(
     if noise_limit is None or row.difference is None:
         return row
     return replace(row, above_noise=abs(row.difference) > noise_limit)
+
+
+def _counted(outcomes: Outcomes) -> dict[str, Any]:
+    """The fields of a row that say what was measured, without a test."""
+    table, worst = outcomes.table, outcomes.worst_case
+    lhs_mean, rhs_mean = outcomes.means
+    return {
+        "n": table.n,
+        "n_excluded": table.n_excluded,
+        "both": table.both,
+        "lhs_only": table.lhs_only,
+        "rhs_only": table.rhs_only,
+        "neither": table.neither,
+        "worst_low": worst.low if worst else None,
+        "worst_high": worst.high if worst else None,
+        "lhs_mean": lhs_mean,
+        "rhs_mean": rhs_mean,
+        "looks": outcomes.looks,
+    }
 
 
 def _corrected(pairs: Sequence[PairRow], plan: TestPlan) -> Iterator[PairRow]:
