@@ -137,15 +137,15 @@ def sign_flips_of_all(samples: Sequence[Sample | None], seed: int, patterns: int
             for index, test in zip(block, _tests([sums[index] for index in block], seed), strict=True):
                 tests[index] = test
         if patterns > PATTERNS:
-            small = [index for index in indices if _is_coarse(tests[index])]
+            small = {
+                index: one
+                for index in indices
+                if (one := tests[index]) is not None and not one.is_exact and one.p_value <= _SMALL
+            }
             fine = _fine_p([sums[index][0] for index in small], seed, patterns)
             for index, p_value in zip(small, fine, strict=True):
-                tests[index] = replace(tests[index], _fine_p=p_value)
+                tests[index] = replace(small[index], _fine_p=p_value)
     return tests
-
-
-def _is_coarse(test: SignFlips | None) -> bool:
-    return test is not None and not test.is_exact and test.p_value <= _SMALL
 
 
 def _fine_p(sums: Sequence[list[float]], seed: int, patterns: int) -> list[float]:
