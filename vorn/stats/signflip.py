@@ -10,29 +10,27 @@ ones makes p valid: Phipson and Smyth, Statistical Applications in Genetics and 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from vorn.records import BadInput
 from vorn.stats.intervals import Interval
+from vorn.stats.lattice import exact_p
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 PATTERNS = 10_000  # drawn sign patterns, the observed one included: no p below 1e-4 without an exact distribution
-_MOST = 2_000_000  # patterns that a large family is tested with: minutes, and no p below 5e-7
+_MOST = 2_000_000  # patterns that a large family is tested with: seconds to minutes, and no p below 5e-7
 _PER_STEP = 20  # patterns for each that alpha / family would need: the p of a clear difference is well below it
 _SMALL = 0.01  # p-values from PATTERNS that a large family draws again with more; others are far from its first steps
 _ENUMERATED = 14  # clusters up to which all patterns are made; they are fewer than those that would be drawn
-_LATTICE = 100_000  # steps of a common fraction up to which the exact distribution of the sum is computed
-_TOGETHER = 256  # samples of one matrix product, for the same reason
 _BLOCK = 1000  # patterns of a large family that are drawn and counted at a time
 _CHUNK = 32  # patterns at a time, so that memory stays small with many fixtures
+_TOGETHER = 256  # samples of one matrix product, for the same reason
 _EPSILON = 1e-12  # of the largest difference: rounding must not break ties
 
 
@@ -192,7 +190,7 @@ def _tests(groups: Sequence[tuple[list[float], list[int]]], seed: int) -> Iterat
             n=sum(counts),
             n_clusters=k,
             mean=math.fsum(sums) / sum(counts),
-            _exact_p=_exact_p(sums) if k > _ENUMERATED else None,
+            _exact_p=exact_p(sums) if k > _ENUMERATED else None,
             _subset_means=np.sort(halves[is_filled, index] / size[is_filled]),
             _n_empty=len(halves) - int(is_filled.sum()),
             _tolerance=_EPSILON * max(map(abs, sums)),
@@ -222,18 +220,6 @@ def _all_patterns(k: int) -> NDArray[np.uint8]:
     return (np.arange(2 ** (k - 1))[:, None] >> np.arange(k)[::-1] & 1).astype(np.uint8)
 
 
-@lru_cache(maxsize=64)
-def _fair_binomial(n: int) -> NDArray[np.float64]:
-    """P(Binomial(n, 1/2) = k) by k, each correctly rounded: [n + 1]."""
-    import numpy as np
-
-    term, terms = 1, [1]
-    for k in range(n):
-        term = term * (n - k) // (k + 1)
-        terms.append(term)
-    return np.array([one / 2**n for one in terms])
-
-
 @lru_cache(maxsize=4)
 def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
     """The observed pattern, in which nothing flips, and random ones: [PATTERNS, k]."""
@@ -242,36 +228,3 @@ def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
     patterns = np.random.default_rng(seed).integers(0, 2, (PATTERNS, k), dtype=np.uint8)
     patterns[0] = 0
     return patterns
-
-
-def _exact_p(sums: Sequence[float]) -> float | None:
-    """The two-sided p of all patterns where it can be had without making them, else None.
-
-    Where no two sums have opposite signs, only the observed pattern of those that are not 0 and its opposite reach what
-    was observed. Where all sums are multiples of one common fraction, as shares of answers are, the distribution of
-    their signed sum is built up from those of the clusters whose sums have one size.
-    """
-    import numpy as np
-
-    if min(sums) >= 0.0 or max(sums) <= 0.0:
-        return min(1.0, 2.0 ** (1 - sum(value != 0.0 for value in sums)))
-    fractions: dict[float, Fraction] = {}
-    for value in dict.fromkeys(sums):  # few outcomes are possible, and the first that is no fraction ends it
-        fractions[value] = Fraction(value).limit_denominator(1000)
-        if abs(float(fractions[value]) - value) > 1e-9:
-            return None
-    unit = math.lcm(*(fraction.denominator for fraction in fractions.values()))
-    signed = [int(fractions[value] * unit) for value in sums]
-    steps = [abs(step) for step in signed]
-    reach = sum(steps)
-    if reach > _LATTICE:
-        return None
-    mass = np.ones(1)  # of the signed sums from -reach to reach, once all steps are in
-    for step, count in Counter(filter(None, steps)).items():
-        stride = 2 * step  # one sign changes the sum by so much, so that each residue is a distribution of its own
-        wider = np.zeros(len(mass) + stride * count)
-        for first in range(min(stride, len(mass))):
-            wider[first::stride] = np.convolve(mass[first::stride], _fair_binomial(count))
-        mass = wider
-    observed = abs(sum(signed))
-    return min(1.0, float(mass[: reach - observed + 1].sum() + mass[reach + observed :].sum()))
