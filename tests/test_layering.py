@@ -239,6 +239,8 @@ FORBIDDEN: dict[str, set[str]] = {
             "jsonl",
             "metrics",
             "chinese",
+            "graded",
+            "longbench",
             "reach",
             "grading",
             "appending",

@@ -338,3 +338,25 @@ def test_answers_in_nats_stand_beside_the_hits_where_they_were_recorded():
     assert row.split()[-1] == f"{means[1]:.2f}"
     plain = report_of(*run_cell("1" * 20, policy="full"), *run_cell("1" * 20, policy="tova"))
     assert "nats" not in render(plain) + shown(plain)
+
+
+def test_every_share_of_the_table_of_cells_is_in_per_cent() -> None:
+    """Worked out by hand: outcomes 1, 1/2, 0, 0 have the mean 37.5 %, beside a hit rate of 25 %."""
+    report = build_report(make_contents(*run_cell("1h00", policy="full")))
+    (row,) = (line for line in render(report).splitlines() if line.startswith("| full |"))
+    cells = [text.strip() for text in row.strip("|").split("|")]
+    assert cells[4:6] == ["1 of 4", "25.0%"]
+    assert cells[7] == "37.5%"
+    low, high = (float(end) for end in cells[8].split(" to "))
+    assert low < 37.5 < high
+
+
+def test_a_claim_names_three_pairs_and_the_file_that_has_the_others() -> None:
+    """Six policies that miss nothing on 400 fixtures are equivalent in all 15 pairs."""
+    seen = [one for policy in ("full", *"abcdef") for one in run_cell("1" * 400, policy=policy)]
+    text = render(build_report(make_contents(*seen)))
+    claims = [line for line in text.splitlines() if line.startswith("- shown to differ by less than")]
+    assert [line.count(" against ") for line in claims][-1] == 3
+    assert claims[-1].endswith(" and 12 more in pairs.csv")
+    three = [one for policy in ("full", *"abc") for one in run_cell("1" * 400, policy=policy)]
+    assert " more in pairs.csv" not in render(build_report(make_contents(*three)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -59,7 +60,7 @@ def test_the_text_shows_sub_tasks_and_total_side_by_side() -> None:
     report = build_report(make_contents(*mixed()))
     lines = render(report).splitlines()
     table = lines[lines.index("### Mean outcome by sub-task") + 2 :]
-    assert table[0] == "| cell | vt | cwe | qa_1 | total |"
+    assert table[0] == "| cell | vt | cwe | qa\\_1 | total |"
     assert table[2:4] == ["| full | 100.0% | 75.0% | 0.0% | 75.0% |", "| tova/token/64 | 50.0% | 75.0% |  | 62.5% |"]
     stream = io.StringIO()
     print_report(report, Console(file=stream, width=200, color_system=None))
@@ -118,9 +119,24 @@ def test_policies_are_compared_within_each_sub_task_and_corrected_over_all_of_th
     assert [pair.p_holm for pair in pairs] == pytest.approx([steps[index] for index in range(9)])
     assert {pair.family_size for pair in pairs} == {9}
     assert any(pair.is_real for pair in pairs)
+    again = [seen for seen in several() if seen.policy == "random"]
+    replicas = [replace(seen, cell="A/A", cell_id="again", replica_of=again[0].cell_id) for seen in again]
+    noisy = build_report(make_contents(*several(), *replicas))
+    marks = {pair.above_noise is None for pair in noisy.pairs if not pair.subtask}
+    assert marks == {False}, "the noise floor of all fixtures marks the other families"
+    assert {pair.above_noise for pair in noisy.pairs if pair.subtask} == {None}
     write_report(report, tmp_path)
     rows = list(csv.DictReader((tmp_path / "pairs.csv").read_text().splitlines()))
     assert Counter(row["subtask"] for row in rows) == {"": 6, "vt": 3, "cwe": 3, "qa_1": 3}
+
+
+def test_a_cell_of_an_older_version_is_counted_by_what_other_cells_say_of_its_fixtures() -> None:
+    """Oracle: the same report of cells that all name their sub-tasks."""
+    older = [replace(seen, subtask="") if seen.policy == "tova" else seen for seen in several()]
+    named, report = (build_report(make_contents(*seen)) for seen in (several(), older))
+    assert report.subtasks == named.subtasks
+    assert {row.cell for row in report.subtasks} == {cell.cell for cell in report.cells}
+    assert report.pairs == named.pairs
 
 
 def test_other_families_do_not_change_by_it() -> None:
@@ -152,6 +168,44 @@ def test_the_plan_is_followed_within_sub_tasks() -> None:
     assert [(pair.n, pair.p_holm) for pair in untested] == [(0, None)] * 3
     assert {pair.family_size for pair in report.pairs if pair.subtask} == {3}
     assert "tova/token/64 and h2o/token/64 on vt" in render(report)
+
+
+def drawn() -> list[Observation]:
+    """Three policies on two sub-tasks of 40 fixtures, with outcomes that are multiples of no common fraction."""
+    found = []
+    for place, policy in enumerate(("full", "tova", "h2o", "random")):
+        for seen in run_cell("1" * 80, policy=policy):
+            outcome = round(0.9 - 0.2 * place + math.sin(seen.fixture_index * (place + 1)) / 12, 7)
+            found.append(
+                replace(seen, outcome=outcome, answer_nll=2 - outcome, subtask=("vt", "cwe")[seen.fixture_index % 2])
+            )
+    return found
+
+
+def test_a_clear_difference_of_drawn_patterns_is_real_however_large_the_family() -> None:
+    """Oracle: every fixture of these has the same sign or nearly, so that p is far below alpha / family.
+
+    With alpha 0.0005 a family of 6 is as much too large for 10,000 patterns as one of 600 is with 0.05.
+    """
+    seen = [replace(one, outcome=0.95 if one.fixture_index == 79 else one.outcome) for one in drawn()]
+    seen = [
+        replace(one, outcome=0.05, answer_nll=1.95)
+        if (one.fixture_index in (0, 1) and one.policy == "tova") else one
+        for one in seen
+    ]  # fmt: skip
+    report = build_report(make_contents(*seen), changes={"alpha": 0.0005})
+    pairs = [pair for pair in report.pairs if pair.subtask and pair.p_method == "monte_carlo"]
+    assert {pair.family_size for pair in pairs} == {6}
+    assert len(pairs) >= 2
+    assert all(pair.p_value is not None and pair.p_value < 1e-4 and pair.is_real for pair in pairs)
+    assert all(pair.nll_p_holm is not None and pair.nll_p_holm < 5e-4 for pair in pairs)
+    whole = [pair for pair in report.pairs if pair.family == "policies" and pair.p_method == "monte_carlo"]
+    assert whole
+    assert {pair.p_value for pair in whole} == {1e-4}  # 3 comparisons: 10,000 patterns suffice
+    assert "out of reach among" not in render(report)
+    report = build_report(make_contents(*seen), changes={"alpha": 1e-7})
+    text = "; a p from 10000 drawn sign patterns is out of reach among 6 comparisons"
+    assert text in render(report)
 
 
 def test_fixtures_share_a_context_within_their_own_sub_task_only() -> None:

@@ -37,7 +37,7 @@ def test_hits_are_tested_by_mcnemar_and_fractions_by_sign_flips():
     assert (half.lhs_only, half.rhs_only) == (2, 0)
     assert (half.difference_low, half.difference_high) == (0.0, 1.0)  # the least and the largest mean of a subset
     assert (half.least_discordant, half.detectable_difference) == (None, None)
-    assert "mean outcome 0.583 against 0.0833 on 6 fixtures" in sentence(half)
+    assert "mean outcome 58.3 % against 8.3 % on 6 fixtures" in sentence(half)
 
 
 def test_clusters_flip_together_and_only_where_several_fixtures_share_one():

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import itertools
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from composing import ROOT, composed
-from factories import make_manifest, make_observation
+from factories import make_contents, make_manifest, make_observation, resume_cell, run_cell
 from rich.console import Console
 
 from vorn import segments
 from vorn.jsonl import encode
-from vorn.ledger import LedgerWriter, read_ledger
-from vorn.records import BadInput
-from vorn.report import build_report, write_report
+from vorn.ledger import LedgerContents, LedgerWriter, read_ledger
+from vorn.records import Axes, BadInput
+from vorn.report import build_report, write_page, write_report
 from vorn.report.terminal import print_report
 
 HOSTILE = "../../../x\x1b[2J\x07\ud800[bold red]`|<script>"
@@ -60,6 +63,65 @@ def test_what_a_ledger_says_cannot_command_the_terminal(tmp_path: Path) -> None:
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
         assert r"\x1b" in text.replace("\\\\", "\\")
     assert "[bold red]" in console.getvalue()
+
+
+def hostile_contents() -> LedgerContents:
+    """Two sub-tasks on two axes and a workload of resumes, with names and ids that hold every kind of bad character."""
+    places = [Axes(down=HOSTILE, down_at=at, across=HOSTILE + "2", across_at=1) for at in (0, 1)]
+    panel = [
+        replace(seen, cell=HOSTILE + seen.cell, cell_id=HOSTILE + seen.cell_id, fixture_id=HOSTILE + seen.fixture_id,
+                model=HOSTILE, task=HOSTILE, evaluation_id=HOSTILE, grade=HOSTILE, subtask=HOSTILE + "ab"[index % 2],
+                axes=places[index % 2], completion=HOSTILE)
+        for policy, marks in (("full", "1111"), ("tova", "1001"), ("h2o", "0101"))
+        for index, seen in enumerate(run_cell(marks, policy=policy))
+    ]  # fmt: skip
+    resumes = [
+        replace(seen, cell_id=HOSTILE + seen.cell_id, contract=seen.contract and HOSTILE + number)
+        for number in "89"
+        for policy in ("full", "forecast", "clairvoyant")
+        for seen in resume_cell(
+            policy, {f"{HOSTILE}/i{n}": [1.0 + n, 2.0] for n in range(8)}, evaluation_id="e" + number, task=HOSTILE,
+            budget="16", law=HOSTILE, outcome=0.5,
+        )
+    ]  # fmt: skip
+    return make_contents(*panel, *resumes)
+
+
+VERDICT = {"baseline": "forecast", "bound": "clairvoyant", "margin": 0.05, "seed": 0}
+
+
+def test_every_figure_is_xml_and_every_text_printable_whatever_the_names(tmp_path: Path) -> None:
+    """Oracle: the standard library's parser, and the ranges of control characters and halves of characters."""
+    contents = hostile_contents()
+    report = build_report(contents, verdict=VERDICT)
+    write_report(report, tmp_path)
+    write_page(report, contents.observations, tmp_path)
+    figures = sorted(tmp_path.rglob("*.svg"))
+    assert {"matrix", "outcomes", "grid", "grid-difference", "forest-subtasks"} <= {path.stem for path in figures}
+    for path in figures:
+        ElementTree.fromstring(path.read_bytes())
+    for name in ("report.md", "matrix.md"):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", (tmp_path / name).read_text())
+    html = (tmp_path / "report.html").read_text()
+    data = [json.loads(one) for one in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.S)]
+    panel = [fixture for one in data for fixture in one["fixtures"] if fixture["answers"]]  # resumes have none
+    assert [len(fixture["cells"]) for fixture in panel] == [3] * 4  # cells are found by their ids
+    with (tmp_path / "grid.csv").open(newline="") as file:
+        assert {row["down"] for row in csv.DictReader(file)} == {HOSTILE.replace("\ud800", "\\ud800")}
+
+
+def test_no_name_becomes_markup_of_a_text_file(tmp_path: Path) -> None:
+    """Oracle: marks of Markdown that have no backslash before them; every row of a table has as many as its head."""
+    write_report(build_report(hostile_contents(), verdict=VERDICT), tmp_path)
+    for name in ("report.md", "matrix.md"):
+        text = (tmp_path / name).read_text()
+        assert "script>" in text
+        assert not re.search(r"(?<!\\)(\\\\)*<script", text)
+        rows = [len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in text.splitlines() if line.startswith("|")]
+        rules = [index for index, line in enumerate(row for row in text.splitlines() if row.startswith("|"))
+                 if line.startswith("|---")]  # fmt: skip
+        for start, end in itertools.pairwise([*rules, len(rows) + 1]):
+            assert len({*rows[start - 1 : end - 1]}) == 1
 
 
 def test_a_line_longer_than_any_record_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

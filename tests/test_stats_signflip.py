@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 from vorn.records import BadInput
-from vorn.stats import Sample, sign_flips, sign_flips_of_all
+from vorn.stats import Sample, patterns_for, sign_flips, sign_flips_of_all
 from vorn.stats.signflip import PATTERNS
 
 ALONE = [""] * 1000
@@ -164,3 +164,26 @@ def test_samples_that_are_tested_together_get_what_each_gets_alone():
             (alone.n, alone.n_clusters, alone.mean, alone.p_value), abs=1e-12
         )
         assert found.interval(0.9).low == pytest.approx(alone.interval(0.9).low, abs=1e-12)
+
+
+def test_a_large_family_draws_small_p_values_again_with_as_many_patterns_as_it_needs():
+    """Oracle: all 2^18 sign patterns by a matrix product; the drawn share lies within five standard errors."""
+    assert [patterns_for(size, 0.05) for size in (1, 500, 501, 585, 100_001)] == [
+        PATTERNS, PATTERNS, 200_400, 234_000, PATTERNS,
+    ]  # fmt: skip
+    draw = np.random.default_rng(8)
+    signs = np.array(list(product((1.0, -1.0), repeat=18)))
+    samples = [Sample(draw.normal(mean, 1.0, 18).tolist(), ALONE[:18]) for mean in (0.9, 1.1, 0.2)]
+    before = sign_flips_of_all(samples, 0)
+    after = sign_flips_of_all(samples, 0, patterns_for(585, 0.05))
+    for sample, coarse, fine in zip(samples, before, after, strict=True):
+        assert fine.interval(0.95) == coarse.interval(0.95)
+        sums = np.abs(signs @ np.array(sample.differences))
+        want = float((sums >= sums[0] - 1e-9).mean())
+        if want > 0.02:
+            assert fine.p_value == coarse.p_value
+        else:
+            assert fine.p_value != coarse.p_value
+            assert abs(fine.p_value - want) < 5 * math.sqrt(want / 234_000)
+    clear = Sample([*draw.uniform(0.3, 0.7, 59).tolist(), -0.01], ALONE[:60])
+    assert sign_flips_of_all([clear], 0, 234_000)[0].p_value == 1 / 234_000  # only the observed pattern reaches it

@@ -11,8 +11,9 @@ from rich.console import Console
 
 from vorn.ledger import SEGMENT_GLOB, read_ledger
 from vorn.records import BadInput
-from vorn.regrade import regrade
+from vorn.regrade import Regraded, regrade
 from vorn.report.build import build_report
+from vorn.report.reports import Report
 from vorn.report.terminal import print_report
 from vorn.report.watch import watch
 from vorn.report.write import write_changes, write_page, write_report
@@ -24,27 +25,7 @@ EXIT_BAD_INPUT, EXIT_REPORT_FAILED = 1, 4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 bad input, 4 the report could not be written."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vorn.report",
-        description="Cells, paired tests and the matrix of snapshot policies, from ledgers.",
-    )
-    parser.add_argument(
-        "ledgers", nargs="+", type=Path, metavar="LEDGER", help="an evaluation's folder, or their parent"
-    )
-    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the files (report)")
-    parser.add_argument("--quiet", action="store_true", help="write the files, print nothing")
-    parser.add_argument("--html", action="store_true", help="also report.html, a page with figures and fixtures")
-    recorded = "instead of what the ledger's runs recorded"
-    parser.add_argument("--alpha", type=float, help=f"family-wise error rate, 0.05, {recorded}")
-    parser.add_argument(
-        "--margin", type=float, help=f"of non-inferiority and equivalence, 0.02 is 2 points, {recorded}"
-    )
-    parser.add_argument("--split", choices=[SELECT, "none"], help=f"choose parameters on one half or not, {recorded}")
-    parser.add_argument(
-        "--regrade", metavar="RULE", help="grade every completion by this rule; ledgers stay as they are"
-    )
-    parser.add_argument("--watch", action="store_true", help="follow what running evaluations measure, until Ctrl-C")
-    parser.add_argument("--interval", type=float, metavar="SECONDS", help="between two looks of --watch")
+    parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.watch or arguments.interval is not None:
         return _watch(arguments, parser)
@@ -71,14 +52,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vorn.report: the report could not be written to --out={arguments.out}: {error}", file=sys.stderr)
         return EXIT_REPORT_FAILED
     if not arguments.quiet:
-        print_report(report, Console())
-        if regraded:
-            print(
-                f"\ngraded again by {regraded.rule}: {len(regraded.changes)} of {regraded.graded} outcomes change; "
-                "regraded.csv has each"
-            )
-        print(f"\nwritten to {arguments.out}: {', '.join(path.name for path in paths)}")
+        _print(report, regraded, arguments.out, paths)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vorn.report",
+        description="Cells, paired tests and the matrix of snapshot policies, from ledgers.",
+    )
+    parser.add_argument(
+        "ledgers", nargs="+", type=Path, metavar="LEDGER", help="an evaluation's folder, or their parent"
+    )
+    parser.add_argument("--out", type=Path, default=Path("report"), metavar="DIR", help="folder for the files (report)")
+    parser.add_argument("--quiet", action="store_true", help="write the files, print nothing")
+    parser.add_argument("--html", action="store_true", help="also report.html, a page with figures and fixtures")
+    recorded = "instead of what the ledger's runs recorded"
+    parser.add_argument("--alpha", type=float, help=f"family-wise error rate, 0.05, {recorded}")
+    parser.add_argument(
+        "--margin", type=float, help=f"of non-inferiority and equivalence, 0.02 is 2 points, {recorded}"
+    )
+    parser.add_argument("--split", choices=[SELECT, "none"], help=f"choose parameters on one half or not, {recorded}")
+    parser.add_argument(
+        "--regrade", metavar="RULE", help="grade every completion by this rule; ledgers stay as they are"
+    )
+    parser.add_argument("--watch", action="store_true", help="follow what running evaluations measure, until Ctrl-C")
+    parser.add_argument("--interval", type=float, metavar="SECONDS", help="between two looks of --watch")
+    return parser
+
+
+def _print(report: Report, regraded: Regraded | None, out: Path, paths: Sequence[Path]) -> None:
+    """The report, what another rule changed in it, and the files that it was written to."""
+    print_report(report, Console())
+    if regraded:
+        print(
+            f"\ngraded again by {regraded.rule}: {len(regraded.changes)} of {regraded.graded} outcomes change; "
+            "regraded.csv has each"
+        )
+    print(f"\nwritten to {out}: {', '.join(path.name for path in paths)}")
 
 
 def _watch(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

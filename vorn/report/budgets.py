@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vorn.report.columns import Column
 from vorn.report.rows import BudgetRow, CellRow
 from vorn.report.verdicts import p_method
-from vorn.stats import Sample, SignFlips, TestPlan, compared, holm, sign_flips_of_all
+from vorn.stats import Sample, SignFlips, TestPlan, compared, holm, patterns_for, sign_flips_of_all
 
 Columns = Mapping[str, Column]
 _NEVER = np.iinfo(np.int64).max
@@ -68,7 +68,7 @@ def budget_rows(cells: Sequence[CellRow], columns: Columns, plan: TestPlan) -> l
     ]
     pairs = [(lhs, rhs, budgets) for lhs, rhs, budgets in common if len(budgets) > 1]
     needs = [_needs(lhs, rhs, budgets, columns) for lhs, rhs, budgets in pairs]
-    flips = sign_flips_of_all([_log_ratios(one) for one in needs], plan.seed)
+    flips = sign_flips_of_all([_log_ratios(one) for one in needs], plan.seed, patterns_for(len(needs), plan.alpha))
     rows = [_row(*pair, need, test, plan) for pair, need, test in zip(pairs, needs, flips, strict=True)]
     p_values = [row.p_value for row in rows if row.p_value is not None]
     corrected = iter(holm(p_values))

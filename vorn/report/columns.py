@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +15,30 @@ Mask = NDArray[np.bool_]
 Key = tuple[str, str, str]
 
 
+def fixture_key(seen: Observation) -> Key:
+    """What makes a fixture the same in two cells: its id, its fingerprint and the grading rule."""
+    return seen.fixture_id, seen.fingerprint, seen.grade
+
+
+def outcomes_by_fixture(group: Iterable[Observation]) -> dict[Key, float]:
+    """The outcomes of some observations of one cell, without those that have none."""
+    return {fixture_key(seen): seen.outcome for seen in group if seen.outcome is not None}
+
+
+def subtasks_by_fixture(by_cell: Mapping[str, Sequence[Observation]]) -> dict[Key, str]:
+    """The sub-task of every fixture that has one.
+
+    A ledger that was begun by a version without sub-tasks has it where the fixture was measured again, in any cell.
+    """
+    every = [seen for group in by_cell.values() for seen in group]
+    names = {(seen.fixture_id, seen.fingerprint): seen.subtask for seen in every if seen.subtask}
+    found = {fixture_key(seen): names.get((seen.fixture_id, seen.fingerprint), "") for seen in every}
+    return {key: name for key, name in found.items() if name}
+
+
 @dataclass(frozen=True, eq=False)
 class Column:
     """One cell on every fixture of the evaluation, all arrays [fixtures] in the task's order.
-
-    What makes a fixture the same is its id, its fingerprint and the grading rule.
 
     Attributes:
         index: 0-based position of the fixture in its task; -1 where the cell did not attempt it.
@@ -69,13 +88,10 @@ def on_subtask(columns: Mapping[str, Column], name: str) -> dict[str, Column]:
 def make_columns(by_cell: Mapping[str, Sequence[Observation]]) -> dict[str, Column]:
     """A column per cell id of one evaluation's observations."""
     axis: dict[Key, tuple[int, str]] = {}
-    subtask_of: dict[Key, str] = {}
     for group in by_cell.values():
         for seen in group:
-            key = seen.fixture_id, seen.fingerprint, seen.grade
-            axis.setdefault(key, (seen.fixture_index, seen.cluster))
-            if seen.subtask:
-                subtask_of[key] = seen.subtask
+            axis.setdefault(fixture_key(seen), (seen.fixture_index, seen.cluster))
+    subtask_of = subtasks_by_fixture(by_cell)
     order = sorted(axis, key=lambda key: (axis[key][0], key[0]))
     clusters, subtasks = [axis[key][1] for key in order], [subtask_of.get(key, "") for key in order]
     place = {key: row for row, key in enumerate(order)}
@@ -85,7 +101,7 @@ def make_columns(by_cell: Mapping[str, Sequence[Observation]]) -> dict[str, Colu
 def _column(
     group: Sequence[Observation], place: Mapping[Key, int], clusters: Sequence[str], subtasks: Sequence[str]
 ) -> Column:
-    rows = [place[seen.fixture_id, seen.fingerprint, seen.grade] for seen in group]
+    rows = [place[fixture_key(seen)] for seen in group]
     column = Column(
         index=np.full(len(place), -1, dtype=np.int64),
         outcome=np.full(len(place), np.nan),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vorn.records import Axes, Observation
+from vorn.report.columns import Key, outcomes_by_fixture
 from vorn.stats import compared
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def grid_rows(
         for seen in by_cell[cell.cell_id]:
             if axes := places.get((seen.fixture_id, seen.fingerprint)):
                 groups.setdefault(axes, []).append(seen)
-        whole = _outcomes(by_cell[references[cell.cell_id]]) if cell.cell_id in references else {}
+        whole = outcomes_by_fixture(by_cell[references[cell.cell_id]]) if cell.cell_id in references else {}
         for axes in sorted(groups, key=lambda one: (one.down, one.across, one.down_at, one.across_at)):
             yield _row(cell, axes, summed_up(groups[axes]), _differences(groups[axes], whole))
 
@@ -116,10 +117,6 @@ def _row(cell: CellRow, axes: Axes, here: CellRow, differences: Sequence[float])
     )
 
 
-def _outcomes(group: Sequence[Observation]) -> dict[tuple[str, str, str], float]:
-    return {(seen.fixture_id, seen.fingerprint, seen.grade): seen.outcome for seen in group if seen.outcome is not None}
-
-
-def _differences(group: Sequence[Observation], whole: Mapping[tuple[str, str, str], float]) -> list[float]:
-    own = _outcomes(group)
+def _differences(group: Sequence[Observation], whole: Mapping[Key, float]) -> list[float]:
+    own = outcomes_by_fixture(group)
     return [outcome - whole[key] for key, outcome in own.items() if key in whole]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vorn.records import Observation
+from vorn.report.columns import Key, fixture_key
 from vorn.stats import Interval, TestPlan, compared, rate_sequence, wilson
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 EVIDENCE_KEPT = 0.5
 # The oracle policies by their names, which are labels as the reference's is: with and without the evidence.
 CEILING, WITHOUT = "evidence_keep", "evidence_drop"
-
-Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ def loss_rows(
 
 
 def _done(observations: Sequence[Observation]) -> dict[Key, Observation]:
-    return {(one.fixture_id, one.fingerprint, one.grade): one for one in observations if one.outcome is not None}
+    return {fixture_key(one): one for one in observations if one.outcome is not None}
 
 
 def _oracle(cells: Sequence[CellRow], policy: str, *, of: CellRow, **setting: str) -> CellRow | None:

@@ -26,7 +26,7 @@ def render(report: Report) -> str:
         lines += _resumes(report.matrix, report.resumes)
     for evaluation in report.panels:
         own = [_text(how_to_read(evaluation.plan)), ""] if len(ways) > 1 else []
-        lines += [f"## {heading(evaluation, report)}", "", *own, *_evaluation(evaluation)]
+        lines += [f"## {_text(heading(evaluation, report))}", "", *own, *_evaluation(evaluation)]
     if state := ledger_state(report):
         lines += ["## The ledgers", "", *_bullets(state)]
     return "\n".join(lines)
@@ -42,18 +42,25 @@ def _matrix(matrix: Matrix, level: str) -> list[str]:
     lines = []
     for part in parts(matrix):
         table = grid(part)
-        lines += [*([f"{level} {part.title}", ""] if part.title else []), *_table(table.header, table.rows)]
+        lines += [*([f"{level} {_text(part.title)}", ""] if part.title else []), *_table(table.header, table.rows)]
     return [*lines, "![matrix](matrix.png)", ""]
 
 
 def _resumes(matrix: Matrix, evaluations: Sequence[EvaluationReport]) -> list[str]:
-    lines = [f"## {title(matrix)}", "", f"{_text(lead(matrix))}.", "", *_matrix(matrix, "###"), _text(legend(matrix))]
+    lines = [
+        f"## {_text(title(matrix))}",
+        "",
+        f"{_text(lead(matrix))}.",
+        "",
+        *_matrix(matrix, "###"),
+        _text(legend(matrix)),
+    ]
     lines += ["", "### Which differences are real", ""]
     for part in parts(matrix):
         for summary in verdicts(part):
             lines += _summary(summary)
     for table in resume_tables(matrix, evaluations):
-        lines += [f"### {table.title}", "", *_titled(table)]
+        lines += [f"### {_text(table.title)}", "", *_titled(table)]
     if limits := resume_notes(matrix, evaluations):
         lines += ["### What qualifies this", "", *_bullets(limits)]
     lines += ["### How it was measured", ""]
@@ -66,7 +73,8 @@ def _titled(table: Table) -> list[str]:
 
 
 def _evaluation(evaluation: EvaluationReport) -> list[str]:
-    lines = [f"{evaluation.n_fixtures} fixtures, {len(evaluation.cells)} cells, {', '.join(evaluation.grades)}.", ""]
+    grades = _text(", ".join(evaluation.grades))
+    lines = [f"{evaluation.n_fixtures} fixtures, {len(evaluation.cells)} cells, {grades}.", ""]
     lines += ["### Which differences are real", ""]
     budgets = budget_summary(evaluation)
     for summary in [*summaries(evaluation), *([budgets] if budgets else [])]:
@@ -76,20 +84,20 @@ def _evaluation(evaluation: EvaluationReport) -> list[str]:
     if limits := qualifications(evaluation):
         lines += ["### What qualifies this", "", *_bullets(limits)]
     lines += _tables(evaluation)
-    lines += ["### How it was measured", "", f"- evaluation: {evaluation.evaluation_id}"]
+    lines += ["### How it was measured", "", f"- evaluation: {_text(evaluation.evaluation_id)}"]
     return lines + _bullets([f"{name}: {value}" for name, value in provenance(evaluation)])
 
 
 def _tables(evaluation: EvaluationReport) -> list[str]:
     lines = ["### Cells", "", "![outcome against budget](outcomes.png)", ""]
     for table in tables(evaluation):
-        title = [f"### {table.title}", ""] if table.title != CELLS else []
+        title = [f"### {_text(table.title)}", ""] if table.title != CELLS else []
         lines += [*title, *(_bullets(table.notes) if table.notes else []), *_table(table.header, table.rows)]
     return lines
 
 
 def _summary(summary: FamilySummary) -> list[str]:
-    lines = [f"**{summary.title}**: {summary.headline}.", ""]
+    lines = [f"**{_text(summary.title)}**: {_text(summary.headline)}.", ""]
     for label, items, inline in (
         (summary.real_label, summary.real, summary.is_compact),
         (summary.not_shown_label, summary.not_shown, True),
@@ -105,8 +113,8 @@ def _summary(summary: FamilySummary) -> list[str]:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A table and the empty line after it."""
-    body = [f"| {' | '.join(map(_text, row))} |" for row in rows]
-    return [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}", *body, ""]
+    first, *body = [f"| {' | '.join(map(_text, row))} |" for row in (header, *rows)]
+    return [first, f"|{'---|' * len(header)}", *body, ""]
 
 
 def _bullets(items: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from vorn.report.columns import Column, on_subtask
 from vorn.report.outcomes import Outcomes
@@ -31,6 +31,13 @@ _CORRECTED = {  # each p with its column after Holm's correction
 }
 
 
+class _Family(NamedTuple):
+    """A family of comparisons, before it is known which of them can be tested."""
+
+    name: str
+    size: int
+
+
 def compare(
     cells: Sequence[CellRow], columns: Mapping[str, Column], plan: TestPlan, noise: Sequence[NoiseRow]
 ) -> Iterator[PairRow]:
@@ -45,7 +52,8 @@ def compare(
     tested = [cell for cell in cells if not cell.replica_of]
     limit = max((row.limit for row in noise), default=None)
     for family in plan.families:
-        yield from _corrected(list(_pairs(list(compared(tested, family)), columns, family, plan, limit)), plan)
+        members = list(compared(tested, family))
+        yield from _corrected(list(_pairs(members, columns, _Family(family, len(members)), plan, limit)), plan)
 
 
 def compare_by_subtask(
@@ -65,10 +73,11 @@ def compare_by_subtask(
     if "policies" not in plan.families or plan.is_sequential:
         return
     members = list(compared([cell for cell in cells if not cell.replica_of], "policies"))
+    family = _Family(BY_SUBTASK, len(members) * len(names))
     pairs = [
         replace(pair, subtask=name)
         for name in names
-        for pair in _pairs(members, on_subtask(columns, name), BY_SUBTASK, plan, None)
+        for pair in _pairs(members, on_subtask(columns, name), family, plan, None)
     ]
     yield from _corrected(pairs, plan)
 
@@ -76,15 +85,17 @@ def compare_by_subtask(
 def _pairs(
     members: Sequence[tuple[CellRow, CellRow]],
     columns: Mapping[str, Column],
-    family: str,
+    family: _Family,
     plan: TestPlan,
     limit: float | None,
 ) -> Iterator[PairRow]:
     """These comparisons, each tested; without what needs the whole family."""
     outcomes = [Outcomes.of(columns[lhs.cell_id], columns[rhs.cell_id], plan) for lhs, rhs in members]
-    said = zip(members, outcomes, verdicts(outcomes, plan), graded(outcomes, plan), strict=True)
+    said = zip(
+        members, outcomes, verdicts(outcomes, plan, family.size), graded(outcomes, plan, family.size), strict=True
+    )
     for cells, pair, test, nll in said:
-        yield _pair(*cells, family, pair, test, nll, plan, limit)
+        yield _pair(*cells, family.name, pair, test, nll, plan, limit)
 
 
 def noise_rows(cells: Sequence[CellRow], columns: Mapping[str, Column], plan: TestPlan) -> Iterator[NoiseRow]:
@@ -121,38 +132,26 @@ def _pair(
     noise_limit: float | None,
 ) -> PairRow:
     """The comparison without what needs the whole family."""
-    table, worst = outcomes.table, outcomes.worst_case
-    lhs_mean, rhs_mean = outcomes.means
     row = PairRow(
         lhs=lhs.cell,
         rhs=rhs.cell,
         model=lhs.model,
         task=lhs.task,
-        n=table.n,
-        n_excluded=table.n_excluded,
-        both=table.both,
-        lhs_only=table.lhs_only,
-        rhs_only=table.rhs_only,
-        neither=table.neither,
         p_holm=None,
         family=family,
         family_size=0,
         lhs_id=lhs.cell_id,
         rhs_id=rhs.cell_id,
-        worst_low=worst.low if worst else None,
-        worst_high=worst.high if worst else None,
         alpha=plan.alpha,
-        lhs_mean=lhs_mean,
-        rhs_mean=rhs_mean,
         least_discordant=None,
         detectable_difference=None,
         margin=plan.margin,
         p_noninferior_holm=None,
         p_equivalent_holm=None,
         above_noise=None,
-        looks=outcomes.looks,
         nll_p_holm=None,
         subtask="",
+        **_counted(outcomes),
         **asdict(said),
         **asdict(likelihoods),
     )
@@ -161,6 +160,25 @@ def _pair(
     if noise_limit is None or row.difference is None:
         return row
     return replace(row, above_noise=abs(row.difference) > noise_limit)
+
+
+def _counted(outcomes: Outcomes) -> dict[str, Any]:
+    """The fields of a row that say what was measured, without a test."""
+    table, worst = outcomes.table, outcomes.worst_case
+    lhs_mean, rhs_mean = outcomes.means
+    return {
+        "n": table.n,
+        "n_excluded": table.n_excluded,
+        "both": table.both,
+        "lhs_only": table.lhs_only,
+        "rhs_only": table.rhs_only,
+        "neither": table.neither,
+        "worst_low": worst.low if worst else None,
+        "worst_high": worst.high if worst else None,
+        "lhs_mean": lhs_mean,
+        "rhs_mean": rhs_mean,
+        "looks": outcomes.looks,
+    }
 
 
 def _corrected(pairs: Sequence[PairRow], plan: TestPlan) -> Iterator[PairRow]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vorn.records import Observation, digest
+from vorn.report.columns import Key, outcomes_by_fixture
 from vorn.report.rows import CellRow, SelectionRow
 
 Observations = Mapping[str, Sequence[Observation]]
@@ -71,12 +72,8 @@ def _rows(group: Sequence[CellRow], by_cell: Observations) -> list[SelectionRow]
     ]
 
 
-def _outcomes(group: Sequence[Observation], *, testing: bool) -> dict[tuple[str, str, str], float]:
-    return {
-        (seen.fixture_id, seen.fingerprint, seen.grade): seen.outcome
-        for seen in group
-        if seen.outcome is not None and in_test_half(seen) == testing
-    }
+def _outcomes(group: Sequence[Observation], *, testing: bool) -> dict[Key, float]:
+    return outcomes_by_fixture(seen for seen in group if in_test_half(seen) == testing)
 
 
 def _mean(values: Sequence[float]) -> float | None:

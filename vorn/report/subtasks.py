@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vorn.records import Observation
+from vorn.report.columns import fixture_key, subtasks_by_fixture
 
 if TYPE_CHECKING:
     from vorn.report.rows import CellRow
@@ -53,11 +54,14 @@ def subtask_rows(
         by_cell: observations by cell_id.
         summed_up: the row of some of a cell's observations.
     """
-    names = subtask_names(by_cell)
+    names, subtask_of = subtask_names(by_cell), subtasks_by_fixture(by_cell)
     for cell in cells:
+        groups: dict[str, list[Observation]] = {}
+        for seen in by_cell[cell.cell_id]:
+            groups.setdefault(subtask_of.get(fixture_key(seen), ""), []).append(seen)
         for subtask in names:
-            if group := [seen for seen in by_cell[cell.cell_id] if seen.subtask == subtask]:
-                row = summed_up(group)
+            if subtask in groups:
+                row = summed_up(groups[subtask])
                 yield TaskRow(
                     cell_id=cell.cell_id,
                     cell=cell.cell,

@@ -11,7 +11,7 @@ from vorn.report.pairs import BY_SUBTASK, POWER
 from vorn.report.reports import EvaluationReport
 from vorn.report.rows import BudgetRow, PairRow
 from vorn.report.words import counted, margin_points, on, percent, points, ratio, ratio_sentence, sentence, short
-from vorn.stats import TestPlan, least_fixtures, tango_interval
+from vorn.stats import TestPlan, least_fixtures, patterns_for, tango_interval
 
 TITLES = {
     "vs_full": f"Against {REFERENCE}",
@@ -22,6 +22,7 @@ TITLES = {
     BY_SUBTASK: "Policies by sub-task, same unit, guards, budget and contract",
 }
 NOT_TESTED = "not tested, no fixture with an outcome in both or no test that fits"
+CLAIMED = 3  # names in a claim; pairs.csv has all
 BUDGETS = "Budget to success, policies against each other at the same unit, guards and contract"
 
 
@@ -93,6 +94,11 @@ def _headline(tested: int, real: int, plan: TestPlan) -> str:
 def _not_shown_label(not_shown: Sequence[PairRow], plan: TestPlan) -> str:
     """With what the family could have found on the most fixtures that one of these pairs has."""
     label = f"not shown to differ ({len(not_shown)}), in points"
+    if any(pair.p_method == "monte_carlo" for pair in not_shown):
+        size = not_shown[0].family_size
+        patterns = patterns_for(size, plan.alpha)
+        if size > plan.alpha * patterns:
+            label += f"; a p from {patterns} drawn sign patterns is out of reach among {counted(size, 'comparison')}"
     best = max(not_shown, key=lambda pair: (pair.least_discordant is not None, pair.n))
     if best.least_discordant is None:
         return label
@@ -133,7 +139,9 @@ def _noninferiority(tested: Sequence[PairRow], plan: TestPlan) -> list[str]:
 
 def _equivalence(tested: Sequence[PairRow], plan: TestPlan) -> list[str]:
     shown = [short(pair) for pair in tested if _holds(pair.p_equivalent_holm, plan)]
-    return [f"shown to differ by less than {margin_points(plan.margin)} points: {'; '.join(shown)}"] if shown else []
+    more = f" and {len(shown) - CLAIMED} more in pairs.csv" if len(shown) > CLAIMED else ""
+    listed = "; ".join(shown[:CLAIMED]) + more
+    return [f"shown to differ by less than {margin_points(plan.margin)} points: {listed}"] if shown else []
 
 
 def _graded(pairs: Sequence[PairRow], plan: TestPlan) -> list[str]:
@@ -152,8 +160,8 @@ def _holds(p_holm: float | None, plan: TestPlan) -> bool:
 
 def _names(names: Sequence[str]) -> str:
     """`: a, b, c and 2 more`."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f": {', '.join(names[:3])}{more}" if names else ""
+    more = f" and {len(names) - CLAIMED} more" if len(names) > CLAIMED else ""
+    return f": {', '.join(names[:CLAIMED])}{more}" if names else ""
 
 
 def _distance(row: BudgetRow) -> float:

@@ -79,7 +79,7 @@ def _cell(cell: CellRow) -> tuple[str, ...]:
 
 
 def _mean(cell: CellRow) -> tuple[str, str]:
-    return _number(cell.mean_outcome, ".3f"), _range(cell.mean_low, cell.mean_high)
+    return _number(cell.mean_outcome, ".1%"), _range(cell.mean_low, cell.mean_high)
 
 
 def _range(low: float | None, high: float | None) -> str:

@@ -18,6 +18,7 @@ from vorn.stats import (
     difference_sequence,
     margins,
     mcnemar_exact,
+    patterns_for,
     replay,
     sign_flips_of_all,
     tango_interval,
@@ -54,9 +55,16 @@ class Graded:
     nll_p: float | None = None
 
 
-def verdicts(pairs: Sequence[Outcomes], plan: TestPlan) -> list[Verdict]:
-    """Of each pair the one test that fits: by looks if the run could stop early, else by cluster, outcome or hit."""
-    flips = sign_flips_of_all([_differences(one, plan) for one in pairs], plan.seed)
+def verdicts(pairs: Sequence[Outcomes], plan: TestPlan, family_size: int) -> list[Verdict]:
+    """Of each pair the one test that fits: by looks if the run could stop early, else by cluster, outcome or hit.
+
+    Args:
+        pairs: of one family, or of a part of it.
+        plan: what is tested, and how.
+        family_size: comparisons of the whole family, which decide how small a drawn p-value must be able to be.
+    """
+    patterns = patterns_for(family_size, plan.alpha)
+    flips = sign_flips_of_all([_differences(one, plan) for one in pairs], plan.seed, patterns)
     return [_verdict(one, flipped, plan) for one, flipped in zip(pairs, flips, strict=True)]
 
 
@@ -76,9 +84,10 @@ def _differences(outcomes: Outcomes, plan: TestPlan) -> Sample | None:
     return Sample((lhs - rhs).tolist(), outcomes.clusters)
 
 
-def graded(pairs: Sequence[Outcomes], plan: TestPlan) -> list[Graded]:
+def graded(pairs: Sequence[Outcomes], plan: TestPlan, family_size: int) -> list[Graded]:
     """The sign-flip tests on answer_nll where both cells have it; nothing where a run may stop: it would not hold."""
-    flips = sign_flips_of_all([None if plan.is_sequential else _nll_differences(one) for one in pairs], plan.seed)
+    samples = [None if plan.is_sequential else _nll_differences(one) for one in pairs]
+    flips = sign_flips_of_all(samples, plan.seed, patterns_for(family_size, plan.alpha))
     return [Graded() if one is None else _graded(one, plan) for one in flips]
 
 

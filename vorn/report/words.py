@@ -172,8 +172,8 @@ def _counts(pair: PairRow, sign: int) -> str:
     if all(abs(mean * pair.n - hit) < 1e-6 for mean, hit in zip(means, hits, strict=True)) or pair.test == "e_value":
         more, fewer = hits[::sign]
         return f"{more} of {pair.n} against {fewer} of {pair.n}"
-    more_mean, fewer_mean = means[::sign]
-    return f"mean outcome {more_mean:.3g} against {fewer_mean:.3g} on {counted(pair.n, 'fixture')}"
+    more_mean, fewer_mean = (100 * mean for mean in means[::sign])
+    return f"mean outcome {more_mean:.1f} % against {fewer_mean:.1f} % on {counted(pair.n, 'fixture')}"
 
 
 def ratio(row: BudgetRow, sign: int = 1) -> str:

@@ -43,7 +43,7 @@ def write_report(report: Report, out_dir: Path) -> list[Path]:
     return [
         _replace(out_dir / "cells.csv", _csv(CellRow, report.cells)),
         _replace(out_dir / "pairs.csv", _csv(PairRow, report.pairs)),
-        *_special(report, out_dir),
+        *_special(report, shown, out_dir),
         _replace(out_dir / "report.md", render(shown).encode()),
         *_figures(shown, out_dir),
     ]
@@ -73,7 +73,7 @@ def write_page(
     """
     from vorn.report.page import build_page  # matplotlib and the templates cost more time than the rest of a report
 
-    page = build_page(report, observations, views, failed)
+    page = build_page(printable(report), *_with_printable_ids(observations, views), tuple(map(printable, failed)))
     folder = out_dir / FIGURES
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {f"{one.name}.{form}": data for one in page.drawings for form, data in one.files.items()}
@@ -81,7 +81,28 @@ def write_page(
         if path.name not in wanted and _OURS.fullmatch(path.name):
             path.unlink()
     figures = [_replace(folder / name, data) for name, data in wanted.items()]
-    return [_replace(out_dir / "report.html", page.html.encode()), *figures]
+    return [_replace(out_dir / "report.html", page.html.encode(errors="backslashreplace")), *figures]
+
+
+def _with_printable_ids(
+    observations: Sequence[Observation], views: Sequence[View]
+) -> tuple[list[Observation], list[View]]:
+    """Ids as the printable report has them, so that its cells are found; an id that is a hash, as ours, stays."""
+    seen = [
+        one
+        if one.evaluation_id.isprintable() and one.cell_id.isprintable()
+        else dataclasses.replace(one, evaluation_id=printable(one.evaluation_id), cell_id=printable(one.cell_id))
+        for one in observations
+    ]
+    shown = [
+        dataclasses.replace(
+            view,
+            evaluation_id=printable(view.evaluation_id),
+            kept={printable(cell): shares for cell, shares in view.kept.items()},
+        )
+        for view in views
+    ]
+    return seen, shown
 
 
 def _figures(report: Report, out_dir: Path) -> list[Path]:
@@ -99,7 +120,8 @@ def _figures(report: Report, out_dir: Path) -> list[Path]:
     return [_replace(out_dir / f"{name}.{form}", data) for name, made in images.items() for form, data in made.items()]
 
 
-def _special(report: Report, out_dir: Path) -> list[Path]:
+def _special(report: Report, shown: Report, out_dir: Path) -> list[Path]:
+    """Tables have every character of `report`, texts those of `shown`, which a reader's program may show."""
     found = shares(report.matrix) if report.matrix else []
     tables: list[tuple[str, type[Row], Sequence[Row]]] = [
         ("budget_to_success", BudgetRow, report.budgets),
@@ -111,7 +133,7 @@ def _special(report: Report, out_dir: Path) -> list[Path]:
         ("matrix", MatrixRow, report.matrix.rows if report.matrix else ()),
         ("sensitivity", Share, [one for one in found if one.settings > 1]),
     ]
-    texts = {"matrix.md": render_matrix(report.matrix)} if report.matrix else {}
+    texts = {"matrix.md": render_matrix(shown.matrix)} if shown.matrix else {}
     if not texts:
         (out_dir / "matrix.md").unlink(missing_ok=True)
     for name, _, rows in tables:

@@ -18,7 +18,7 @@ from vorn.stats.sequential import (
     settled,
     smallest_discordant_anytime,
 )
-from vorn.stats.signflip import Sample, SignFlips, sign_flips, sign_flips_of_all
+from vorn.stats.signflip import Sample, SignFlips, patterns_for, sign_flips, sign_flips_of_all
 
 __all__ = [
     "FAMILIES",
@@ -43,6 +43,7 @@ __all__ = [
     "margins",
     "mcnemar_exact",
     "mcnemar_power",
+    "patterns_for",
     "rate_sequence",
     "rejected",
     "replay",

@@ -10,25 +10,27 @@ ones makes p valid: Phipson and Smyth, Statistical Applications in Genetics and 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from vorn.records import BadInput
 from vorn.stats.intervals import Interval
+from vorn.stats.lattice import exact_p
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 PATTERNS = 10_000  # drawn sign patterns, the observed one included: no p below 1e-4 without an exact distribution
+_MOST = 2_000_000  # patterns that a large family is tested with: seconds to minutes, and no p below 5e-7
+_PER_STEP = 20  # patterns for each that alpha / family would need: the p of a clear difference is well below it
+_SMALL = 0.01  # p-values from PATTERNS that a large family draws again with more; others are far from its first steps
 _ENUMERATED = 14  # clusters up to which all patterns are made; they are fewer than those that would be drawn
-_LATTICE = 100_000  # steps of a common fraction up to which the exact distribution of the sum is computed
-_TOGETHER = 256  # samples of one matrix product, for the same reason
+_BLOCK = 1000  # patterns of a large family that are drawn and counted at a time
 _CHUNK = 32  # patterns at a time, so that memory stays small with many fixtures
+_TOGETHER = 256  # samples of one matrix product, for the same reason
 _EPSILON = 1e-12  # of the largest difference: rounding must not break ties
 
 
@@ -43,6 +45,7 @@ class SignFlips:
     _subset_means: NDArray[np.float64]  # sorted; of what either half of each pattern's signs flips
     _n_empty: int  # halves that flip nothing, which reach any bound
     _tolerance: float
+    _fine_p: float | None = None  # of more patterns than `_subset_means` has, where the family asked for them
 
     @property
     def is_exact(self) -> bool:
@@ -52,8 +55,10 @@ class SignFlips:
     @property
     def p_value(self) -> float:
         """Two-sided p of mean 0."""
+        if self._exact_p is not None:
+            return self._exact_p
         drawn = min(1.0, 2 * min(self.p_above(0.0), self.p_below(0.0)))
-        return drawn if self._exact_p is None else self._exact_p
+        return drawn if self._fine_p is None else self._fine_p
 
     def p_above(self, delta: float) -> float:
         """One-sided p of "the mean is at most `delta`"."""
@@ -89,6 +94,16 @@ class Sample(NamedTuple):
     clusters: Sequence[str]
 
 
+def patterns_for(family_size: int, alpha: float) -> int:
+    """How many patterns a drawn p-value needs to pass the first step of Holm's correction at `alpha`.
+
+    PATTERNS while these suffice, and where not even _MOST would: then no drawn p-value passes it.
+    """
+    if family_size <= alpha * PATTERNS or family_size > alpha * _MOST:
+        return PATTERNS
+    return min(_MOST, math.ceil(_PER_STEP * family_size / alpha))
+
+
 def sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int) -> SignFlips:
     """The sign-flip test of one sample. Raises: BadInput as `sign_flips_of_all`."""
     (found,) = sign_flips_of_all([Sample(differences, clusters)], seed)
@@ -97,7 +112,7 @@ def sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int)
     return found
 
 
-def sign_flips_of_all(samples: Sequence[Sample | None], seed: int) -> list[SignFlips | None]:
+def sign_flips_of_all(samples: Sequence[Sample | None], seed: int, patterns: int = PATTERNS) -> list[SignFlips | None]:
     """The sign-flip test of each sample; None where there is none.
 
     Those with as many clusters as another share the patterns, and with them one matrix product.
@@ -105,6 +120,8 @@ def sign_flips_of_all(samples: Sequence[Sample | None], seed: int) -> list[SignF
     Args:
         samples: their fixtures of one cluster flip together.
         seed: of the drawn patterns, where there are too many to make all.
+        patterns: from `patterns_for`. With more than PATTERNS, a drawn two-sided p of mean 0 that is at most _SMALL is
+            drawn again with so many; intervals and one-sided p stay as they are.
     Raises: BadInput for no difference, one that is not finite, or another number of clusters.
     """
     sums = {index: _by_cluster(sample) for index, sample in enumerate(samples) if sample is not None}
@@ -117,7 +134,41 @@ def sign_flips_of_all(samples: Sequence[Sample | None], seed: int) -> list[SignF
             block = indices[start : start + _TOGETHER]
             for index, test in zip(block, _tests([sums[index] for index in block], seed), strict=True):
                 tests[index] = test
+        if patterns > PATTERNS:
+            small = {
+                index: one
+                for index in indices
+                if (one := tests[index]) is not None and not one.is_exact and one.p_value <= _SMALL
+            }
+            fine = _fine_p([sums[index][0] for index in small], seed, patterns)
+            for index, p_value in zip(small, fine, strict=True):
+                tests[index] = replace(small[index], _fine_p=p_value)
     return tests
+
+
+def _fine_p(sums: Sequence[list[float]], seed: int, patterns: int) -> list[float]:
+    """Two-sided p of mean 0 from so many patterns, drawn block by block and counted, so that none is kept.
+
+    To replace a p of at most _SMALL by it is valid: where either is small, one valid p-value is.
+
+    Args:
+        sums: of the clusters, as many in each sample.
+        seed: of the patterns.
+        patterns: how many, the observed one included.
+    """
+    import numpy as np
+
+    if not sums:
+        return []
+    columns = np.array(sums).T  # [clusters, samples]
+    totals = columns.sum(axis=0)
+    least = np.abs(totals) - 2 * _EPSILON * np.abs(columns).max(axis=0)
+    counts = np.ones(len(sums), dtype=np.int64)  # the observed pattern
+    random = np.random.default_rng((seed, patterns))
+    for start in range(1, patterns, _BLOCK):
+        drawn = random.integers(0, 2, (min(_BLOCK, patterns - start), len(columns)), dtype=np.uint8)
+        counts += (np.abs(totals - 2 * (drawn.astype(np.float64) @ columns)) >= least).sum(axis=0)
+    return [int(count) / patterns for count in counts]
 
 
 def _tests(groups: Sequence[tuple[list[float], list[int]]], seed: int) -> Iterator[SignFlips]:
@@ -139,7 +190,7 @@ def _tests(groups: Sequence[tuple[list[float], list[int]]], seed: int) -> Iterat
             n=sum(counts),
             n_clusters=k,
             mean=math.fsum(sums) / sum(counts),
-            _exact_p=_exact_p(sums) if k > _ENUMERATED else None,
+            _exact_p=exact_p(sums) if k > _ENUMERATED else None,
             _subset_means=np.sort(halves[is_filled, index] / size[is_filled]),
             _n_empty=len(halves) - int(is_filled.sum()),
             _tolerance=_EPSILON * max(map(abs, sums)),
@@ -169,18 +220,6 @@ def _all_patterns(k: int) -> NDArray[np.uint8]:
     return (np.arange(2 ** (k - 1))[:, None] >> np.arange(k)[::-1] & 1).astype(np.uint8)
 
 
-@lru_cache(maxsize=64)
-def _fair_binomial(n: int) -> NDArray[np.float64]:
-    """P(Binomial(n, 1/2) = k) by k, each correctly rounded: [n + 1]."""
-    import numpy as np
-
-    term, terms = 1, [1]
-    for k in range(n):
-        term = term * (n - k) // (k + 1)
-        terms.append(term)
-    return np.array([one / 2**n for one in terms])
-
-
 @lru_cache(maxsize=4)
 def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
     """The observed pattern, in which nothing flips, and random ones: [PATTERNS, k]."""
@@ -189,36 +228,3 @@ def _drawn_patterns(k: int, seed: int) -> NDArray[np.uint8]:
     patterns = np.random.default_rng(seed).integers(0, 2, (PATTERNS, k), dtype=np.uint8)
     patterns[0] = 0
     return patterns
-
-
-def _exact_p(sums: Sequence[float]) -> float | None:
-    """The two-sided p of all patterns where it can be had without making them, else None.
-
-    Where no two sums have opposite signs, only the observed pattern of those that are not 0 and its opposite reach what
-    was observed. Where all sums are multiples of one common fraction, as shares of answers are, the distribution of
-    their signed sum is built up from those of the clusters whose sums have one size.
-    """
-    import numpy as np
-
-    if min(sums) >= 0.0 or max(sums) <= 0.0:
-        return min(1.0, 2.0 ** (1 - sum(value != 0.0 for value in sums)))
-    fractions: dict[float, Fraction] = {}
-    for value in dict.fromkeys(sums):  # few outcomes are possible, and the first that is no fraction ends it
-        fractions[value] = Fraction(value).limit_denominator(1000)
-        if abs(float(fractions[value]) - value) > 1e-9:
-            return None
-    unit = math.lcm(*(fraction.denominator for fraction in fractions.values()))
-    signed = [int(fractions[value] * unit) for value in sums]
-    steps = [abs(step) for step in signed]
-    reach = sum(steps)
-    if reach > _LATTICE:
-        return None
-    mass = np.ones(1)  # of the signed sums from -reach to reach, once all steps are in
-    for step, count in Counter(filter(None, steps)).items():
-        stride = 2 * step  # one sign changes the sum by so much, so that each residue is a distribution of its own
-        wider = np.zeros(len(mass) + stride * count)
-        for first in range(min(stride, len(mass))):
-            wider[first::stride] = np.convolve(mass[first::stride], _fair_binomial(count))
-        mass = wider
-    observed = abs(sum(signed))
-    return min(1.0, float(mass[: reach - observed + 1].sum() + mass[reach + observed :].sum()))
