@@ -46,8 +46,8 @@ class JsonLines:
     count_tokens: Callable[[str, str], int]
 
     def __iter__(self) -> Iterator[Fixture]:
-        path = Path(self.path)
-        if not path.is_file():
+        path = Path(self.path) if isinstance(self.path, str) else None
+        if path is None or not path.is_file():
             raise BadInput(f"task.path={self.path!r} is no file; give a file with one JSON object per line")
         first: dict[str, int] = {}
         with path.open(encoding="utf-8") as lines:

@@ -117,9 +117,10 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: object, mess
         read(tmp_path, SPLIT, line)
 
 
-def test_a_missing_file_is_named() -> None:
-    task = JsonLines(name="jsonl", grade="x", max_new_tokens=1, path="no/file", fixtures=1, count_tokens=count_words)
-    with pytest.raises(BadInput, match=r"task.path='no/file' is no file"):
+@pytest.mark.parametrize(("path", "shown"), [("no/file", "'no/file'"), (["a"], r"\['a'\]"), (7, "7")])
+def test_a_missing_file_is_named(path: Any, shown: str) -> None:
+    task = JsonLines(name="jsonl", grade="x", max_new_tokens=1, path=path, fixtures=1, count_tokens=count_words)
+    with pytest.raises(BadInput, match=rf"task.path={shown} is no file; give a file"):
         list(task)
 
 

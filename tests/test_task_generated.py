@@ -46,9 +46,14 @@ def test_every_cell_of_the_grid_has_its_length_and_depth() -> None:
     assert len({fixture.answers for fixture in fixtures}) == len({fixture.fixture_id for fixture in fixtures}) == 24
 
 
+def test_one_length_or_depth_is_a_list_of_one() -> None:
+    assert first(3, "niah_grid", "lengths=300", "depths=0.5") == first(3, "niah_grid", "lengths=[300]", "depths=[0.5]")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("depths=0.5%", r"task.depths=\['0.5%'\]: legal are numbers from 0 to 1"),
         ("depths=[0,1.5]", r"task.depths=\[0, 1.5\]: legal are numbers from 0 to 1"),
         ("depths=[]", r"task.depths=\[\]: legal are numbers"),
         ("lengths=[500,500]", r"task.lengths=\[500, 500\]: legal is at least one value, each once"),
