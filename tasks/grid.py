@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tasks.drafts import Draft, Generated, Writing, check_whole
+from tasks.drafts import Draft, Generated, Writing, check_number, check_whole
 from tasks.haystack import check_essay, read_essay
 from tasks.ruler_niah import Question, distinct, needle
 from vorn.records import Axes, BadInput, Fixture
@@ -49,6 +49,8 @@ class NiahGrid:
             values = _listed(getattr(self, field))
             if not values or len(set(values)) < len(values):
                 raise BadInput(f"task.{field}={values!r}: legal is at least one value, each once; correct the list")
+        for one in _listed(self.lengths):
+            check_number("lengths", one, 2, 10**9)
 
     def __iter__(self) -> Iterator[Fixture]:
         rows = [
@@ -73,6 +75,7 @@ class NiahGrid:
 @dataclass(frozen=True, kw_only=True)
 class _Row(Generated):
     essay: str
+    length_setting = "lengths"
 
     def at(self, depth: float, again: int) -> Fixture:
         """The fixture with its needle at `depth`, for the `again`-th time."""

@@ -57,7 +57,10 @@ def test_one_length_or_depth_is_a_list_of_one() -> None:
         ("depths=[0,1.5]", r"task.depths=\[0, 1.5\]: legal are numbers from 0 to 1"),
         ("depths=[]", r"task.depths=\[\]: legal are numbers"),
         ("lengths=[500,500]", r"task.lengths=\[500, 500\]: legal is at least one value, each once"),
-        ("lengths=[30]", r"task.sequence_tokens=30 of niah_grid cannot hold"),
+        ("lengths=[30]", r"task.lengths=30 of niah_grid cannot hold"),
+        ("lengths=[0,500]", r"task.lengths=0: legal values are whole numbers from 2"),
+        ("lengths=[500.5]", r"task.lengths=500.5: legal values are whole numbers from 2"),
+        ("lengths=[abc]", r"task.lengths='abc': legal values are whole numbers from 2"),
         ("essay=null", r"task.essay=None: niah_grid hides"),
     ],
 )
