@@ -91,6 +91,18 @@ def test_longbench_that_cannot_be_made_is_refused(folder: Path, changes: dict[st
 
 
 @pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("hotpotqa.jsonl", r"hotpotqa.jsonl' is a file; give the folder that it is in: task.source={folder}$"),
+        ("data", r"task.source='{folder}/data': there is no such folder; give"),
+    ],
+)
+def test_a_source_that_is_no_folder_is_named(folder: Path, source: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message.format(folder=re.escape(str(folder)))):
+        list(longbench(folder / source))
+
+
+@pytest.mark.parametrize(
     ("line", "message"), [("{", r"line 3 is not JSON"), ('{"input": "x"}', r"row 2 .* no 'context'")]
 )
 def test_a_broken_row_of_longbench_is_named(folder: Path, line: str, message: str) -> None:
