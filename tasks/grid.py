@@ -71,6 +71,20 @@ class NiahGrid:
             for row in rows:
                 yield from (row.at(depth, again) for depth in _listed(self.depths))
 
+    def note(self, taken: int) -> str:
+        """What a run of the first `taken` fixtures leaves out or fills unevenly; "" if it fills all fields alike."""
+        lengths, depths = _listed(self.lengths), _listed(self.depths)
+        fields = len(lengths) * len(depths)
+        rounds, rest = divmod(taken, fields)
+        if not rest:
+            return ""
+        without = [] if rounds else lengths[-(-rest // len(depths)) :]
+        missing = f", so that the lengths {', '.join(map(str, without))} are left out" if without else ""
+        return (
+            f"fixtures per field of the grid: {rounds + 1} on {rest} of {fields} fields, {rounds or 'none'} on the "
+            f"others{missing}; a limit of {fields * (rounds + 1)} fills all alike"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Row(Generated):

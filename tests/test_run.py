@@ -238,12 +238,16 @@ def test_what_only_model_or_prompts_tell_is_still_one_message(evaluate: Evaluate
         evaluate(override)
 
 
-def test_prompts_too_long_for_the_model_name_the_setting_of_their_task(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_prompts_too_long_name_the_setting_of_their_task_after_what_it_notes(
+    random_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from vorn import run
 
     cfg = composed("task=niah_grid", "task.lengths=5000", "limit=1", "logger=none", f"model.id={random_checkpoint}")
     with pytest.raises(BadInput, match=r"the 4096 positions.*; shorten the prompts \(task.lengths\) or choose a model"):
         run.evaluate(cfg, plan_panel(cfg), tmp_path)
+    note = "note: fixtures per field of the grid: 1 on 1 of 5 fields, none on the others; a limit of 5 fills all alike"
+    assert capsys.readouterr().out == note + "\n"
 
 
 def launched(random_checkpoint: Path, tmp_path: Path, *overrides: str, by: Sequence[str] = ()) -> subprocess.Popen[str]:

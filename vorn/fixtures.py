@@ -19,11 +19,13 @@ _LENGTHS = ("lengths", "sequence_tokens", "context_tokens")  # settings of tasks
 
 
 def read_fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
-    """The first `limit` fixtures of the task, or as many as the task says."""
+    """The first `limit` fixtures of the task, or as many as the task says; prints what the task notes on them."""
     task = instantiate(cfg.task, count_tokens=renderer.count_tokens)
     fixtures = list(islice(task, cfg.limit if cfg.limit is not None else task.fixtures))
     if not fixtures:
         raise BadInput(f"task={cfg.task.name!r} has 0 fixtures: at least 1 is needed; check its files and its filters")
+    if note := getattr(task, "note", lambda taken: "")(len(fixtures)):
+        print(f"note: {note}")
     seen: set[str] = set()
     for fixture in fixtures:
         if fixture.fixture_id in seen:
