@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 from tasks.fitting import Lengths
 from vorn.records import Axes, BadInput, Fixture
@@ -92,6 +93,8 @@ class Generated:
     seed: int
     count_tokens: Callable[[str, str], int]
 
+    length_setting: ClassVar[str] = "sequence_tokens"  # what a user sets `sequence_tokens` by, for messages
+
     def __post_init__(self) -> None:
         check_whole(self, "fixtures", 1, 10**9)
         check_whole(self, "max_new_tokens", 1, 10**9)
@@ -139,7 +142,7 @@ class Generated:
         count = self.lengths.fit(self.prompt_tokens, tokens, pieces, least)
         if count is None:
             raise BadInput(
-                f"task.sequence_tokens={self.sequence_tokens} of {self.name} cannot hold its shortest prompt and "
+                f"task.{self.length_setting}={self.sequence_tokens} of {self.name} cannot hold its shortest prompt and "
                 f"max_new_tokens={self.max_new_tokens}; raise it to >= {tokens(least) + self.max_new_tokens}"
             )
         return make(count)
@@ -147,7 +150,11 @@ class Generated:
 
 def check_whole(task: object, field: str, low: int, high: int) -> None:
     """Raise BadInput unless the task's `field` is a whole number from `low` to `high`."""
-    value = getattr(task, field)
+    check_number(field, getattr(task, field), low, high)
+
+
+def check_number(field: str, value: object, low: int, high: int) -> None:
+    """Raise BadInput unless `value`, or one of those, of the task's `field` is a whole number from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
         raise BadInput(f"task.{field}={value!r}: legal values are whole numbers from {low} to {high}; choose one")
 

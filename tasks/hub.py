@@ -62,6 +62,7 @@ def load_rows(source: str, config: str, split: str) -> Iterable[Mapping[str, Any
 
     Raises: BadInput if `datasets` is not installed, or has no such data set, config or split.
     """
+    _check_place(source)
     try:
         import datasets
     except ImportError as error:
@@ -84,6 +85,18 @@ def load_rows(source: str, config: str, split: str) -> Iterable[Mapping[str, Any
             ) from error
         raise BadInput(f"{where} ({said}); give a data set of the Hub or a folder that has them") from error
     return rows
+
+
+def _check_place(source: str) -> None:
+    """Raises BadInput for a file, and for what looks like a folder but is none."""
+    path = Path(source)
+    if path.is_file():
+        raise BadInput(f"task.source={source!r} is a file; give the folder that it is in: task.source={path.parent}")
+    if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise BadInput(
+            f"task.source={source!r}: there is no such folder; give the folder with the data, or a data set of the "
+            "Hugging Face Hub such as organisation/name"
+        )
 
 
 def _is_on_the_hub(source: str) -> bool:

@@ -29,6 +29,8 @@ class JsonLines:
     name, for grades that look for all of them; `axes`, an object of two names with numbers, the fixture's place down
     and across a heat map; `metadata`, an object of texts and numbers.
 
+    Lines without `axes` may stand among others; those that have them have the same two names in the same order.
+
     Attributes:
         name: of the task.
         grade: rule of `vorn.grading` for the completions.
@@ -46,10 +48,11 @@ class JsonLines:
     count_tokens: Callable[[str, str], int]
 
     def __iter__(self) -> Iterator[Fixture]:
-        path = Path(self.path)
-        if not path.is_file():
+        path = Path(self.path) if isinstance(self.path, str) else None
+        if path is None or not path.is_file():
             raise BadInput(f"task.path={self.path!r} is no file; give a file with one JSON object per line")
         first: dict[str, int] = {}
+        placed: tuple[Axes, int] | None = None  # of the first line that has axes
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
@@ -61,6 +64,9 @@ class JsonLines:
                             "outcomes are paired by it; rename one of them"
                         )
                     first[fixture.fixture_id] = number
+                    if fixture.axes:
+                        placed = placed or (fixture.axes, number)
+                        _check_same_axes(fixture.axes, *placed, where)
                     yield fixture
 
 
@@ -191,6 +197,16 @@ def _axes(row: Mapping[str, Any], where: str) -> Axes | None:
         f"{where}: axes={value!r}; legal is an object of two names, each with a number: what runs down the heat map, "
         "then what runs across; repair the line"
     )
+
+
+def _check_same_axes(axes: Axes, first: Axes, first_line: int, where: str) -> None:
+    """A name that is written in another way would stand on heat maps of its own, which nobody sees."""
+    if (axes.down, axes.across) != (first.down, first.across):
+        raise BadInput(
+            f"{where}: axes {axes.down!r} and {axes.across!r}, but line {first_line} has {first.down!r} and "
+            f"{first.across!r}; legal are the same two names in the same order in all of a file; rename them, or give "
+            "each pair a file of its own"
+        )
 
 
 def _metadata(row: Mapping[str, Any], where: str) -> Mapping[str, str | int | float]:

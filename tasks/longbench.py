@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.hub import load_rows
+from vorn.grading import grade
 from vorn.records import BadInput, Fixture
 
 
@@ -51,14 +52,16 @@ class LongBench:
             )
 
     def __iter__(self) -> Iterator[Fixture]:
-        return (self._fixture(number, row) for number, row in enumerate(self._rows()))
+        return (self._fixture(number, where, row) for number, (where, row) in enumerate(self._rows()))
 
-    def _rows(self) -> Iterable[Mapping[str, Any]]:
+    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Rows, each with where it stands."""
         folder = Path(self.source)
         path = folder / f"{self.subset}.jsonl"
         if not path.is_file():
             if not folder.is_dir() or (folder / "README.md").is_file():
-                yield from load_rows(self.source, self.subset, "test")
+                for number, row in enumerate(load_rows(self.source, self.subset, "test"), start=1):
+                    yield f"task.source={self.source!r}, {self.subset}, row {number}", row
                 return
             found = ", ".join(sorted(one.stem for one in folder.glob("*.jsonl"))) or "no .jsonl file"
             raise BadInput(
@@ -66,27 +69,28 @@ class LongBench:
             )
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
+                where = f"{path}, line {number}"
                 try:
-                    yield json.loads(line)
+                    yield where, json.loads(line)
                 except ValueError as error:
-                    raise BadInput(
-                        f"{path}, line {number} is not JSON ({error}); give the file as published"
-                    ) from error
+                    raise BadInput(f"{where} is not JSON ({error}); give the file as published") from error
 
-    def _fixture(self, number: int, row: Mapping[str, Any]) -> Fixture:
+    def _fixture(self, number: int, where: str, row: Mapping[str, Any]) -> Fixture:
         try:
             context, question, answers = str(row["context"]), str(row["input"]), tuple(map(str, row["answers"]))
         except (KeyError, TypeError) as error:
             raise BadInput(
-                f"row {number} of {self.subset} has no {error}; legal are context, input and answers; give "
-                "LongBench's data"
+                f"{where} has no {error}; legal are context, input and answers; give LongBench's data"
             ) from error
         choices = row.get("all_classes") or []
         if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
             raise BadInput(
-                f"row {number} of {self.subset} has all_classes={choices!r}; legal is a list of texts, or null; give "
-                "LongBench's data"
+                f"{where} has all_classes={choices!r}; legal is a list of texts, or null; give LongBench's data"
             )
+        try:
+            grade(self.grade, "", answers, choices)
+        except BadInput as error:
+            raise BadInput(f"{where} cannot be graded: {error}") from error
         before, after = self.template.split("{context}")
         before, after = before.replace("{input}", question), after.replace("{input}", question)
         kept = self._shortened(before, context, after)

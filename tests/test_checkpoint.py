@@ -183,6 +183,16 @@ def test_an_unknown_architecture_is_refused(copied: Path) -> None:
         find_checkpoint(settings(copied), CPU)
 
 
+def test_a_folder_without_a_tokenizer_is_refused(copied: Path) -> None:
+    for path in copied.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(BadInput, match=r"/model' has no tokenizer files; save the tokenizer there too"):
+        find_checkpoint(settings(copied), CPU)
+    Path(copied, "tokenizer_config.json").write_text("{}")
+    with pytest.raises(BadInput, match="no tokenizer files"):
+        find_checkpoint(settings(copied), CPU)
+
+
 def test_a_tokenizer_without_offsets_is_refused(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         is_fast = False

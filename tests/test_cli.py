@@ -153,6 +153,8 @@ def test_a_sweep_over_models_is_one_panel_per_model(tmp_path: Path, fake: dict[s
     cells = ["full", "vorn/token/64", "vorn/token/25%", "tova/token/64", "tova/token/25%"]
     assert panels == [["pocket_llama", *cells], ["x", *cells]]
     assert done.returncode == 0
+    moved = drive(tmp_path, fake, "0", *argv[1:3], "-m", *argv[3:])
+    assert [line.split()[1:] for line in moved.stdout.splitlines() if line.startswith("PANEL")] == panels
     apart = drive(tmp_path, fake, "0", *argv[:1], "fuse=false", *argv[3:])
     assert apart.stdout.count("PANEL") == 4
 

@@ -128,6 +128,16 @@ def test_captions_say_how_many_fixtures_which_cells_and_which_axes() -> None:
     )
 
 
+def test_the_caption_names_no_lowest_field_where_none_is_below_full() -> None:
+    full, pruned = placed(run_cell("100000", policy="full")), placed(run_cell("100000"))
+    more = placed(run_cell("111111", policy="better"))
+    said = "No field is below full. Fields are not tested: their numbers are small."
+    assert difference_caption(build_report(make_contents(*full, *pruned, *more)).evaluations[0]) == said
+    lost = placed(run_cell("000000", policy="worse"))
+    caption = difference_caption(build_report(make_contents(*full, *pruned, *lost)).evaluations[0])
+    assert caption.startswith("The lowest: worse/token/64 at depth 0, length 500, -100 points on 1 fixture. ")
+
+
 def test_where_an_axis_has_too_many_values_it_is_said_and_nothing_is_drawn(tmp_path: Path) -> None:
     many = [Axes(down="noise", down_at=one, across="length", across_at=500) for one in range(25)]
     evaluation = build_report(make_contents(*placed(run_cell("10" * 13), many))).evaluations[0]

@@ -224,7 +224,7 @@ def test_a_report_that_fails_loses_nothing(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("task.context_tokens=5000", "together more than the 4096 positions"),
+        ("task.context_tokens=5000", r"more than the 4096 positions.* prompts \(task.context_tokens\) or choose"),
         ("policy.vorn.layer=4", "the model has layers 0 to 3"),
         ("task.grade=longbench_class_line@1", r"fixture 'niah_multikey/seed0/0' cannot be graded: choices=\[\]: grade"),
         ("budget=[2%]", "budget of 5 tokens cannot hold 4 sink"),
@@ -236,6 +236,18 @@ def test_a_report_that_fails_loses_nothing(
 def test_what_only_model_or_prompts_tell_is_still_one_message(evaluate: Evaluate, override: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         evaluate(override)
+
+
+def test_prompts_too_long_name_the_setting_of_their_task_after_what_it_notes(
+    random_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vorn import run
+
+    cfg = composed("task=niah_grid", "task.lengths=5000", "limit=1", "logger=none", f"model.id={random_checkpoint}")
+    with pytest.raises(BadInput, match=r"the 4096 positions.*; shorten the prompts \(task.lengths\) or choose a model"):
+        run.evaluate(cfg, plan_panel(cfg), tmp_path)
+    note = "note: fixtures per field of the grid: 1 on 1 of 5 fields, none on the others; a limit of 5 fills all alike"
+    assert capsys.readouterr().out == note + "\n"
 
 
 def launched(random_checkpoint: Path, tmp_path: Path, *overrides: str, by: Sequence[str] = ()) -> subprocess.Popen[str]:

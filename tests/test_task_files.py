@@ -117,9 +117,20 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path, line: object, mess
         read(tmp_path, SPLIT, line)
 
 
-def test_a_missing_file_is_named() -> None:
-    task = JsonLines(name="jsonl", grade="x", max_new_tokens=1, path="no/file", fixtures=1, count_tokens=count_words)
-    with pytest.raises(BadInput, match=r"task.path='no/file' is no file"):
+@pytest.mark.parametrize("names", [("hop", "noise"), ("hops", "length"), ("noise", "hops")])
+def test_axes_of_other_names_than_before_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    lines = [SPLIT | {"id": name, "axes": {"hops": 1, "noise": 0.5}} for name in "ab"]
+    assert len(read(tmp_path, SPLIT | {"id": "z"}, *lines)) == 3
+    other = SPLIT | {"id": "c", "axes": dict.fromkeys(names, 2)}
+    shown = f"'{names[0]}' and '{names[1]}'"
+    with pytest.raises(BadInput, match=rf"line 4: axes {shown}, but line 2 has 'hops' and 'noise'; legal are the same"):
+        read(tmp_path, SPLIT | {"id": "z"}, *lines, other)
+
+
+@pytest.mark.parametrize(("path", "shown"), [("no/file", "'no/file'"), (["a"], r"\['a'\]"), (7, "7")])
+def test_a_missing_file_is_named(path: Any, shown: str) -> None:
+    task = JsonLines(name="jsonl", grade="x", max_new_tokens=1, path=path, fixtures=1, count_tokens=count_words)
+    with pytest.raises(BadInput, match=rf"task.path={shown} is no file; give a file"):
         list(task)
 
 

@@ -46,13 +46,39 @@ def test_every_cell_of_the_grid_has_its_length_and_depth() -> None:
     assert len({fixture.answers for fixture in fixtures}) == len({fixture.fixture_id for fixture in fixtures}) == 24
 
 
+def test_a_grid_notes_what_a_number_of_fixtures_leaves_out() -> None:
+    """Oracle: the fields of that many fixtures, counted."""
+    lengths, depths = [300, 400, 700], [0, 0.5]
+    task = instantiate(task_config("niah_grid", f"lengths={lengths}", f"depths={depths}"), count_tokens=count_words)
+    fixtures = list(islice(task, 13))
+    for taken in range(1, 14):
+        counts = Counter((one.axes.across_at, one.axes.down_at) for one in fixtures[:taken] if one.axes)
+        filled = [counts[length, depth] for length in lengths for depth in depths]
+        empty = [str(length) for length in lengths if not any(counts[length, depth] for depth in depths)]
+        note = task.note(taken)
+        assert bool(note) == (len(set(filled)) > 1)
+        if note:
+            more = f"{max(filled)} on {filled.count(max(filled))} of 6 fields, {min(filled) or 'none'} on the others"
+            assert note.startswith(f"fixtures per field of the grid: {more}")
+            assert (f"so that the lengths {', '.join(empty)} are left out;" in note) == bool(empty)
+            assert note.endswith(f"; a limit of {6 * max(filled)} fills all alike")
+
+
+def test_one_length_or_depth_is_a_list_of_one() -> None:
+    assert first(3, "niah_grid", "lengths=300", "depths=0.5") == first(3, "niah_grid", "lengths=[300]", "depths=[0.5]")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("depths=0.5%", r"task.depths=\['0.5%'\]: legal are numbers from 0 to 1"),
         ("depths=[0,1.5]", r"task.depths=\[0, 1.5\]: legal are numbers from 0 to 1"),
         ("depths=[]", r"task.depths=\[\]: legal are numbers"),
         ("lengths=[500,500]", r"task.lengths=\[500, 500\]: legal is at least one value, each once"),
-        ("lengths=[30]", r"task.sequence_tokens=30 of niah_grid cannot hold"),
+        ("lengths=[30]", r"task.lengths=30 of niah_grid cannot hold"),
+        ("lengths=[0,500]", r"task.lengths=0: legal values are whole numbers from 2"),
+        ("lengths=[500.5]", r"task.lengths=500.5: legal values are whole numbers from 2"),
+        ("lengths=[abc]", r"task.lengths='abc': legal values are whole numbers from 2"),
         ("essay=null", r"task.essay=None: niah_grid hides"),
     ],
 )

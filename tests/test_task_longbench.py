@@ -91,7 +91,20 @@ def test_longbench_that_cannot_be_made_is_refused(folder: Path, changes: dict[st
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("{", r"line 3 is not JSON"), ('{"input": "x"}', r"row 2 .* no 'context'")]
+    ("source", "message"),
+    [
+        ("hotpotqa.jsonl", r"hotpotqa.jsonl' is a file; give the folder that it is in: task.source={folder}$"),
+        ("data", r"task.source='{folder}/data': there is no such folder; give"),
+    ],
+)
+def test_a_source_that_is_no_folder_is_named(folder: Path, source: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message.format(folder=re.escape(str(folder)))):
+        list(longbench(folder / source))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{", r"hotpotqa.jsonl, line 3 is not JSON"), ('{"input": "x"}', r"jsonl, line 3 has no 'context'")],
 )
 def test_a_broken_row_of_longbench_is_named(folder: Path, line: str, message: str) -> None:
     path = folder / "hotpotqa.jsonl"
@@ -200,10 +213,16 @@ def test_the_same_through_the_library_of_the_hub(tmp_path: Path, datasets: Any) 
         check(name, *subset(name, tmp_path))
 
 
-def test_classes_of_another_form_are_refused(tmp_path: Path) -> None:
-    row = ROWS["trec"][0] | {"all_classes": "Food"}
-    (tmp_path / "trec.jsonl").write_text(json.dumps(row))
-    with pytest.raises(BadInput, match=r"row 0 of trec has all_classes='Food'; legal is a list of texts"):
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("Food", r"trec.jsonl, line 1 has all_classes='Food'; legal is a list of texts"),
+        (None, r"trec.jsonl, line 1 cannot be graded: choices=\[\]: grade longbench_class_line@1 needs the classes"),
+    ],
+)
+def test_classes_that_cannot_be_used_are_refused(tmp_path: Path, classes: object, message: str) -> None:
+    (tmp_path / "trec.jsonl").write_text(json.dumps(ROWS["trec"][0] | {"all_classes": classes}))
+    with pytest.raises(BadInput, match=message):
         subset("trec", tmp_path)
 
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vorn.fuse import fuse_argv, is_multirun
+from vorn.fuse import flags_last, fuse_argv, is_multirun
 from vorn.processes import FAILED, INTERRUPTED, TERMINATION, Ended, Rank
 from vorn.records import BadInput
 from vorn.sweeps import JobNote, forget_notes, note_job, report_sweep
@@ -41,13 +41,13 @@ def supervise(launch: Callable[[], Any]) -> int:
 
 
 def _argv(argv: list[str], rank: Rank) -> list[str]:
-    fused = fuse_argv(argv)
+    argv = flags_last(argv if rank.is_first else [*argv, *_WITHOUT_OUTPUT])
     if not rank.is_alone and is_multirun(argv):
         raise BadInput(
             f"-m under torchrun would carry the whole sweep out {rank.world_size} times; give -m without torchrun, "
             "with trainer.devices=N processes per job"
         )
-    return [*fused, *_WITHOUT_OUTPUT] if not rank.is_first else fused
+    return fuse_argv(argv)
 
 
 def run_job(work: Callable[[], Ended]) -> None:

@@ -15,13 +15,17 @@ from vorn.panel import PanelPlan
 from vorn.records import BadInput, Fixture
 from vorn.settings import check_guards_fit
 
+_LENGTHS = ("lengths", "sequence_tokens", "context_tokens")  # settings of tasks that say how long their prompts are
+
 
 def read_fixtures(cfg: DictConfig, renderer: Renderer) -> list[Fixture]:
-    """The first `limit` fixtures of the task, or as many as the task says."""
+    """The first `limit` fixtures of the task, or as many as the task says; prints what the task notes on them."""
     task = instantiate(cfg.task, count_tokens=renderer.count_tokens)
     fixtures = list(islice(task, cfg.limit if cfg.limit is not None else task.fixtures))
     if not fixtures:
         raise BadInput(f"task={cfg.task.name!r} has 0 fixtures: at least 1 is needed; check its files and its filters")
+    if note := getattr(task, "note", lambda taken: "")(len(fixtures)):
+        print(f"note: {note}")
     seen: set[str] = set()
     for fixture in fixtures:
         if fixture.fixture_id in seen:
@@ -51,10 +55,11 @@ def checked_text(cfg: DictConfig, fixture: Fixture, renderer: Renderer, checkpoi
         raise BadInput(f"fixture {fixture.fixture_id!r} has {tokens} tokens; a prompt needs at least 2")
     if most is not None and tokens + max(max_new_tokens, answer) > most:
         behind = f"an answer of {answer}" if answer > max_new_tokens else f"max_new_tokens={max_new_tokens}"
+        lengths = [f"task.{name}" for name in _LENGTHS if name in cfg.task]
         raise BadInput(
             f"fixture {fixture.fixture_id!r} has {tokens} tokens and {behind}: together more than the {most} "
-            f"positions of model {checkpoint.source!r}; shorten the prompts "
-            "(task.sequence_tokens or task.context_tokens) or choose a model with a longer context"
+            f"positions of model {checkpoint.source!r}; shorten the prompts{f' ({lengths[0]})' if lengths else ''} "
+            "or choose a model with a longer context"
         )
     for cell, contract in zip(plan.pruned, make_contracts(cell.contract_config for cell in plan.pruned), strict=True):
         counted = contract.budgeted_tokens(fixture, prompt)

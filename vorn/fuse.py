@@ -52,6 +52,15 @@ def fuse_argv(argv: list[str]) -> list[str]:
     return [_fused(parsed[text]) if text in parsed else text for text in argv]
 
 
+def flags_last(argv: list[str]) -> list[str]:
+    """The same arguments, overrides before flags: Hydra refuses overrides on both sides of a flag."""
+    rest = list(argv)
+    overrides = get_args_parser().parse_known_intermixed_args(argv)[0].overrides
+    for text in overrides:
+        rest.remove(text)
+    return [*overrides, *rest]
+
+
 def is_multirun(argv: list[str]) -> bool:
     """Whether these arguments ask for a sweep."""
     args, _ = get_args_parser().parse_known_args(argv)

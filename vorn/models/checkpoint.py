@@ -29,6 +29,8 @@ T = TypeVar("T")
 _PACKAGED = "pkg://"  # pkg://package.name/folder is a folder inside an installed package
 _BLOCK = 1 << 20  # bytes hashed at a time
 _MOST_BLOCKS = 64  # of one file: hashing all of a large checkpoint would take longer than many a run
+# What holds a vocabulary, in any format that transformers reads; code of its own may make one.
+_VOCABULARIES = ("tokenizer.json", "*.model", "*.tiktoken", "*.bpe", "tekken.json", "vocab*", "*.py")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -144,6 +146,11 @@ def find_checkpoint(model_cfg: Mapping[str, Any], device: torch.device) -> Check
         unreachable = place.unreachable
         options |= {"revision": place.commit or model_cfg["revision"], "local_files_only": unreachable is not None}
     config = _attempt(source, unreachable, lambda: AutoConfig.from_pretrained(source, **options))
+    if is_local and not any(any(Path(source).glob(pattern)) for pattern in _VOCABULARIES):
+        # transformers would make a tokenizer without words for many an architecture
+        raise BadInput(
+            f"model.id={source!r} has no tokenizer files; save the tokenizer there too: tokenizer.save_pretrained(...)"
+        )
     tokenizer = _attempt(source, unreachable, lambda: AutoTokenizer.from_pretrained(source, **options))
     if not tokenizer.is_fast:
         raise BadInput(

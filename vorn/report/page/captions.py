@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vorn.records import REFERENCE
 from vorn.report.grid import main_axes, value_text
 from vorn.report.page import grid
 from vorn.report.page.forest import MOST
@@ -91,13 +92,16 @@ def grid_caption(evaluation: EvaluationReport) -> str:
 
 
 def difference_caption(evaluation: EvaluationReport) -> str:
-    """The place with the largest loss, on how many fixtures; and that nothing here is tested."""
+    """The place with the largest loss, on how many fixtures, if any; and that nothing here is tested."""
     rows = [row for row in main_axes(evaluation.grid) if row.difference is not None]
     drawn = {cell.cell_id for cell in grid.shown_cells(evaluation)}
     worst = min((row for row in rows if row.cell_id in drawn), key=lambda row: row.difference or 0.0)
+    untested = "Fields are not tested: their numbers are small."
+    if (worst.difference or 0.0) >= 0:
+        return f"No field is below {REFERENCE}. {untested}"
     place = f"{worst.down} {value_text(worst.down_at)}, {worst.across} {value_text(worst.across_at)}"
     lost = f"The lowest: {worst.cell} at {place}, {100 * (worst.difference or 0.0):+.0f} points"
-    return f"{lost} on {counted(worst.n_paired, 'fixture')}. Fields are not tested: their numbers are small."
+    return f"{lost} on {counted(worst.n_paired, 'fixture')}. {untested}"
 
 
 def _not_drawn(evaluation: EvaluationReport) -> list[str]:
