@@ -104,7 +104,7 @@ def test_the_terminal_shows_what_the_report_counts(tmp_path: Path, monkeypatch: 
     assert naps == [1.0, 1.0]
     rows = [line.split() for line in stream.getvalue().splitlines()]
     for cell in build_report(read_ledger(tmp_path / "e0")).cells:
-        want = [cell.cell, str(cell.n), str(cell.hits), f"{cell.hit_rate:.0%}", f"{cell.mean_outcome:.3f}"]
+        want = [cell.cell, str(cell.n), str(cell.hits), f"{cell.hit_rate:.0%}", f"{cell.mean_outcome:.1%}"]
         assert rows.count([*want, *([str(cell.n_errors)] if cell.n_errors else [])]) >= 2
 
 

@@ -203,7 +203,7 @@ def _cell_table(watched: Watched) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for tally in watched.ordered():
         done = tally.done
-        mean = f"{sum(done) / len(done):.3f}" if done else ""
+        mean = f"{sum(done) / len(done):.1%}" if done else ""
         hits, errors = sum(outcome == 1.0 for outcome in done), len(tally.outcomes) - len(done)
         rates = [watched.rate(done)] if watched.is_resume else [str(hits), watched.rate(done), mean]
         row = (tally.cell, str(len(done)), *rates, str(errors or ""))
