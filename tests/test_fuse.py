@@ -173,6 +173,13 @@ def test_a_policy_written_on_the_command_line_needs_a_target() -> None:
     assert fuse_argv(parts) == parts
 
 
+def test_a_mistyped_name_that_is_to_be_left_out_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"Unknown name in task.members: 'qa2'. Did you mean 'qa_2'"):
+        fuse_argv(["task=ruler", "~task.members.qa2"])
+    for argv in (["task=ruler", "~task.members.qa_2"], ["task=ruler", "~task.members.zzz"], ["~task.x.y"]):
+        assert fuse_argv(argv) == argv  # the last two are left to Hydra
+
+
 def test_options_of_an_added_config_folder_are_known(tmp_path: Path) -> None:
     (tmp_path / "policy").mkdir()
     (tmp_path / "policy" / "mine.yaml").write_text("mine: {_target_: pkg.Mine, layer: 3}\n")

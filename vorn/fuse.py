@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, QuotedString, Transformer
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from vorn.choices import (
     AXES,
@@ -117,6 +119,7 @@ class _Checker:
     def __init__(self, extra: Sequence[Path], overrides: Sequence[Override]) -> None:
         self.dirs = conf_dirs(extra)
         self.overrides = [o for o in overrides if o.type is not OverrideType.DEL and o.package is None]
+        self.deleted = [o for o in overrides if o.type is OverrideType.DEL and "/" not in o.key_or_group]
         self.fuses = not any(o.key_or_group == "fuse" and _is_false(o) for o in overrides)
         self.groups = groups(self.dirs)
         self.keys = top_level_keys(self.dirs)
@@ -139,6 +142,8 @@ class _Checker:
                 self._check_member(override, top, rest)
             elif override.type is OverrideType.CHANGE:
                 self._check_setting(override, top, rest[0])
+        for override in self.deleted:
+            self._check_deleted(override)
 
     def _check_choice(self, override: Override) -> None:
         group, names, text = override.key_or_group, _elements(override), override.input_line
@@ -188,6 +193,17 @@ class _Checker:
                 text = override.input_line
                 hint = f"It stands in {text!r}; a setting that is in no file is added with a plus: +{text}"
                 raise unknown(f"setting of {top} {option!r}:", name, known | own, hint)
+
+    def _check_deleted(self, override: Override) -> None:
+        """`~task.members.NAME`, where the option's file lists a name like it: Hydra's message does not say which."""
+        top, *within = _path(override)
+        if len(within) < 2 or top in AXES or top not in self.groups or self.experiments:
+            return
+        for option in self._selected(top)[0]:
+            file = options(top, self.dirs).get(option)
+            known = raw(OmegaConf.select(load(file), ".".join(within[:-1]))) if file else {}
+            if within[-1] not in known and get_close_matches(within[-1], known):
+                raise unknown(f"name in {top}.{'.'.join(within[:-1])}:", within[-1], known)
 
     def _is_created(self, group: str, name: str) -> bool:
         """Whether the command line itself adds the entry with its `_target_`."""
