@@ -53,8 +53,8 @@ def layout(model: PreTrainedModel) -> Layout:
     attends = [index for index in range(layers) if kinds[cache_of[index]] in _ATTENDING]
     states = {index: settings[index]["number_of_states"] for index in range(layers) if kinds[index] in _RECURRENT}
     if len(attends) < layers:
-        owners = _owners_among(attends, cache_of)
-        cache_of = list(range(len(attends)))
+        _check_hybrid(attends, cache_of)
+        owners, cache_of = attends, list(range(len(attends)))
     kv_heads = [_kv_heads(config, index) for index in owners]
     most = max(kv_heads)
     if any(most % heads for heads in kv_heads):
@@ -74,8 +74,8 @@ def layout(model: PreTrainedModel) -> Layout:
     return Layout(shape, tuple(settings[index].get("sliding_window") for index in owners), states)
 
 
-def _owners_among(attends: Sequence[int], cache_of: Sequence[int]) -> list[int]:
-    """The layers with a cache of a model in which some have none."""
+def _check_hybrid(attends: Sequence[int], cache_of: Sequence[int]) -> None:
+    """Raises BadInput for a model with layers without attention that has no others, or in which some share a cache."""
     if not attends:
         raise BadInput("model: no layer has attention, so that there are no keys and values to evict; choose another")
     if list(cache_of) != list(range(len(cache_of))):
@@ -83,7 +83,6 @@ def _owners_among(attends: Sequence[int], cache_of: Sequence[int]) -> list[int]:
             "model: it has recurrent layers, and layers that share keys and values, which is not known here together; "
             "choose another model"
         )
-    return list(attends)
 
 
 def model_shape(model: PreTrainedModel) -> ModelShape:

@@ -6,7 +6,8 @@ cell goes on from a copy of the state, because generating changes it in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -100,15 +101,11 @@ def repeated(states: StateLayers, rows: Sequence[int]) -> RowStates:
 
 def _taken(layer: LinearAttentionLayer, places: Sequence[int]) -> LinearAttentionLayer:
     """A new layer with copies of the states at these places of the batch."""
-    taken = LinearAttentionLayer(number_of_states=layer.number_of_states)
-    for index in range(layer.number_of_states):
-        for name, states in (("conv_states", layer.conv_states), ("recurrent_states", layer.recurrent_states)):
-            if (state := states[index]) is not None:
-                rows = state[torch.tensor(places, device=state.device)]
-                size = {"conv_kernel_size": layer.conv_kernel_size[index]} if name == "conv_states" else {}
-                taken.lazy_initialization(**{name: rows}, state_idx=index, **size)
-                getattr(taken, name)[index].copy_(rows)
-        taken.has_previous_state[index] = layer.has_previous_state[index]
+    taken = copy(layer)
+    for name, value in vars(layer).items():
+        if isinstance(value, dict):  # of states by number, and of what is known of each
+            setattr(taken, name, dict(value))
+    taken.reorder_cache(torch.tensor(places, device=layer.device))
     return taken
 
 
@@ -122,10 +119,5 @@ def forget_recurrent(states: StateLayers) -> None:
 
 def state_bytes(states: StateLayers) -> int:
     """Bytes of all of them."""
-    return sum(one.nbytes for one in _tensors(states))
-
-
-def _tensors(states: StateLayers) -> Iterator[Tensor]:
-    for layer in states.values():
-        for kind in (layer.conv_states, layer.recurrent_states):
-            yield from (one for one in kind.values() if one is not None)
+    kinds = [kind for layer in states.values() for kind in (layer.conv_states, layer.recurrent_states)]
+    return sum(one.nbytes for kind in kinds for one in kind.values() if one is not None)
